@@ -1,0 +1,142 @@
+"""The games by name, and how a recipe's `game` and its options become one.
+
+`GAMES` is the only table of built-in games. A user's own game is named by file ("path/to/file.py:Class"), by module
+("package.module:Class"), or by an entry point of the group "marft.games". Whatever cannot be used as written ends in
+one RecipeError that says what was given, what is allowed and what comes nearest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from marft.errors import RecipeError
+from marft.game import Game, Options
+from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+
+GAMES: dict[str, type[Game]] = {
+    game.name: game for game in (PrisonersDilemma, StagHunt, Chicken, BattleOfSexes, MatchingPennies, Coordination)
+}
+
+
+def make_game(name: str, options: Mapping[str, Any] | None = None) -> Game:
+    """A new game from its name (or file, module, entry point) and its options; RecipeError where they do not fit."""
+    cls = find_game(name)
+    return cls(read_options(cls, options))
+
+
+def find_game(name: str) -> type[Game]:
+    """The class behind a name, "file.py:Class", "module:Class" or an entry point; RecipeError where there is none."""
+    if name in GAMES:
+        return GAMES[name]
+    if ":" in name:
+        return _checked(name, _from_place(name))
+    added = entry_points(group="marft.games")
+    if name in added.names:
+        return _checked(name, _guarded(name, added[name].load))
+    known = [*GAMES, *sorted(added.names)]
+    raise RecipeError(
+        f"game {_short(name)} is not known; the nearest is {_nearest(name, known)!r}. Known: {', '.join(known)}; "
+        "an own game is named path/to/file.py:Class or package.module:Class"
+    )
+
+
+def read_options(game: type[Game], options: Mapping[str, Any] | None = None) -> Options:
+    """The checked options of a game; RecipeError with one line per option that cannot be used."""
+    try:
+        return game.Options.model_validate(dict(options or {}))
+    except ValidationError as error:
+        lines = [f"game {game.name}, {_explain(game.Options, dict(item))}" for item in error.errors()]
+        raise RecipeError("\n".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
+    path = [str(part) for part in item["loc"]]
+    if item["type"] == "extra_forbidden":
+        fields = _fields(model, path[:-1])
+        hint = f"the nearest is {_nearest(path[-1], fields)!r}. Known: {', '.join(fields)}" if fields else "it has none"
+        return f"option {'.'.join(path)} is not known; {hint}"
+    value = "is missing" if item["type"] == "missing" else f"= {_short(item['input'])}"
+    return f"option {'.'.join(path)} {value}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _fields(model: Any, path: Iterable[str]) -> list[str]:
+    """Names of the options at `path`, for the hint."""
+    for part in path:
+        field = model.model_fields.get(part)
+        model = field.annotation if field is not None else None
+        if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+            return []
+    return list(model.model_fields)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
+
+
+def _from_place(name: str) -> Any:
+    place, _, attribute = name.rpartition(":")
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise RecipeError(f"game {name!r}: there is no file {Path(place).resolve()}")
+        module = _guarded(name, lambda: _load_file(Path(place).resolve()))
+    else:
+        module = _guarded(name, lambda: importlib.import_module(place))
+    if not hasattr(module, attribute):
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Game)]
+        hint = f"; the nearest game is {_nearest(attribute, classes)!r}" if classes else ", and no other game"
+        raise RecipeError(f"game {name!r}: {place} has no {attribute!r}{hint}")
+    return getattr(module, attribute)
+
+
+def _load_file(path: Path) -> ModuleType:
+    """Import a file once, under a name of its own, so that its classes stay the same on the next call."""
+    key = f"marft_game_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    if key not in sys.modules:
+        spec = importlib.util.spec_from_file_location(key, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[key] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[key]
+            raise
+    return sys.modules[key]
+
+
+def _guarded(name: str, load: Any) -> Any:
+    """Run the import of a user's code; what it raises is told with its place."""
+    try:
+        return load()
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise RecipeError(
+            f"game {name!r} cannot be imported: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+        ) from error
+
+
+def _checked(name: str, cls: Any) -> type[Game]:
+    if not (inspect.isclass(cls) and issubclass(cls, Game)):
+        raise RecipeError(f"game {name!r} is {_short(cls)}, not a subclass of marft.game.Game")
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise RecipeError(f"game {name!r} does not define {', '.join(missing)}")
+    if not isinstance(getattr(cls, "name", None), str):
+        raise RecipeError(f"game {name!r} has no name: set the class attribute `name`")
+    return cls

@@ -1,0 +1,3 @@
+"""marft: fine-tune teams of language-model agents with multi-agent reinforcement learning."""
+
+__version__ = "0.1.0"

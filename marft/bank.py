@@ -1,0 +1,178 @@
+"""One frozen base, many LoRA adapters: the model that engine and trainer share.
+
+The adapters are PEFT's. PEFT switches `requires_grad` off on every adapter but the active one, so each agent's
+parameter list is taken from the names once and never from that flag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from marft.config import Adapter
+from marft.errors import ModelError
+from marft.files import replace_folder
+from marft.seeds import derive
+
+
+class AdapterBank:
+    """A base model with named adapters; `use(name)` chooses who computes, None is the bare base."""
+
+    def __init__(self, base: nn.Module) -> None:
+        self.base = base
+        self.peft: PeftModel | None = None
+        self.names: dict[str, str] = {}
+        self._active: str | None = None
+        self._parameters: dict[str, dict[str, nn.Parameter]] = {}
+        self._scale, self._softcap = _head_shape(base.config)
+        self._check_head()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.base.parameters()).device
+
+    @property
+    def config(self) -> Any:
+        return self.base.config
+
+    def add(self, name: str, settings: Adapter, seed: int) -> None:
+        """A fresh adapter: A random from `seed`, B zero, so that it starts as the base."""
+        targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "adapter", name) % 2**31)
+            self._attach(name, config)
+
+    def load(self, name: str, folder: str | Path) -> None:
+        """The adapter in a PEFT folder."""
+        if not (Path(folder) / "adapter_config.json").is_file():
+            raise ModelError(f"adapter of {name}: {folder} holds no adapter_config.json, so it is no PEFT adapter")
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = False
+        self._attach(name, config)
+        self.restore(name, folder)
+
+    def restore(self, name: str, folder: str | Path) -> None:
+        """Overwrite an adapter's weights with those of a PEFT folder; names and shapes must be the same."""
+        from safetensors.torch import load_file
+
+        stored = load_file(Path(folder) / "adapter_model.safetensors")
+        own = self._stored_names(name)
+        for key in own.keys() ^ stored.keys():
+            place = "the folder" if key in stored else "the recipe's adapter"
+            raise ModelError(f"adapter of {name}: {folder} does not fit the recipe: {key} is only in {place}")
+        with torch.no_grad():
+            for key, tensor in stored.items():
+                if own[key].shape != tensor.shape:
+                    raise ModelError(
+                        f"adapter of {name}: {key} is {tuple(tensor.shape)} in {folder} but {tuple(own[key].shape)} by "
+                        f"the recipe; set agents.{name}.adapter.rank and targets as they were"
+                    )
+                own[key].copy_(tensor)
+
+    def save(self, name: str, folder: str | Path) -> None:
+        """Write an adapter as a plain PEFT folder, whole or not at all."""
+        from safetensors.torch import save_file
+
+        with replace_folder(Path(folder)) as temporary:
+            config = self.peft.peft_config[self.names[name]]
+            config.inference_mode = True
+            config.save_pretrained(str(temporary))
+            config.inference_mode = False
+            tensors = {key: value.detach().cpu().contiguous() for key, value in self._stored_names(name).items()}
+            save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    def parameters(self, name: str) -> list[nn.Parameter]:
+        """An adapter's parameters, always in the same order."""
+        return list(self._parameters[name].values())
+
+    def named_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """An adapter's parameters under the names they have in a PEFT folder."""
+        return self._stored_names(name)
+
+    @contextlib.contextmanager
+    def use(self, name: str | None) -> Iterator[None]:
+        """Compute with one adapter, or with the bare base."""
+        if name is None:
+            with self.peft.disable_adapter() if self.peft is not None else contextlib.nullcontext():
+                yield
+            return
+        if name not in self.names:
+            raise ModelError(f"adapter: none is called {name!r}; there are {', '.join(self.names) or 'none'}")
+        self._activate(name)
+        yield
+
+    def hidden(self, input_ids: Tensor, **inputs: Any) -> Tensor:
+        """Last hidden states (rows, positions, width); `head` turns the ones that matter into logits."""
+        return self.base.base_model(input_ids=input_ids, **inputs)[0]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states, as the whole model would compute them."""
+        logits = self.base.get_output_embeddings()(hidden)
+        if self._scale != 1.0:
+            logits = logits * self._scale
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        return logits
+
+    def _attach(self, name: str, config: PeftConfig) -> None:
+        key = "agent_" + name.replace(".", "_").replace("/", "_")  # a module name, and never part of PEFT's own "lora_"
+        if name in self.names or key in self.names.values():
+            raise ModelError(f"adapter: {name!r} is there already")
+        try:
+            if self.peft is None:
+                self.peft = get_peft_model(self.base, config, adapter_name=key, autocast_adapter_dtype=True)
+                self.base = self.peft.get_base_model()
+            else:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # it warns that a second adapter is there; that is the idea
+                    self.peft.add_adapter(key, config)
+        except ValueError as error:
+            raise ModelError(f"agents.{name}.adapter: {error}") from error
+        self.peft.eval()
+        self.names[name] = key
+        mark = f".{key}."
+        self._parameters[name] = {
+            full: parameter for full, parameter in self.peft.named_parameters() if "lora_" in full and mark in full
+        }
+        self._active = None
+        self._activate(name)
+
+    def _activate(self, name: str) -> None:
+        if self._active != name:
+            self.peft.set_adapter(self.names[name])
+            self._active = name
+
+    def _stored_names(self, name: str) -> dict[str, nn.Parameter]:
+        return {full.replace(f".{self.names[name]}.", "."): value for full, value in self._parameters[name].items()}
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Some models scale their logits in ways of their own; a wrong head must not go unnoticed."""
+        ids = torch.arange(1, 9, device=self.device)[None]
+        whole = self.base(input_ids=ids, use_cache=False).logits.float()
+        ours = self.head(self.hidden(ids, use_cache=False)).float()
+        gap = (whole - ours).abs().max().item()
+        if not gap <= 1e-2 * max(1.0, whole.abs().max().item()):
+            kind = type(self.base).__name__
+            raise ModelError(f"model: {kind} computes its logits in a way marft does not know (they differ by {gap:.3g})")
+
+
+def _head_shape(config: Any) -> tuple[float, float | None]:
+    """(factor, soft cap) that a model applies to its logits: Cohere multiplies, Granite divides, Gemma caps."""
+    scale = getattr(config, "logit_scale", None) or 1.0
+    scaling = getattr(config, "logits_scaling", None) or 1.0
+    return float(scale) / float(scaling), getattr(config, "final_logit_softcapping", None)

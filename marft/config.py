@@ -1,0 +1,211 @@
+"""The typed recipe: every key a recipe may have, its meaning, its default and its bounds.
+
+Types only: importing this file imports neither torch nor any engine. Reading files, inheritance, overrides and the
+checks that need the tables of games, players and presets are in `marft.recipe`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from marft.blocks import Algorithm
+
+
+class Strict(BaseModel):
+    """Base of all recipe sections: unknown keys are errors, values are read-only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Tiny(Strict):
+    """Shape and warm-up of `model: tiny`, the small Qwen3 model built on the spot."""
+
+    layers: int = Field(2, ge=1, le=32)
+    hidden: int = Field(64, ge=16, description="width; a multiple of 2 * heads")
+    heads: int = Field(4, ge=1)
+    kv_heads: int = Field(4, ge=1)
+    intermediate: int = Field(192, ge=16)
+    vocabulary: int = Field(512, ge=300, description="tokens, 256 bytes and the control tokens included")
+    context: int = Field(2048, ge=64, description="longest sequence in tokens")
+    seed: int = Field(0, ge=0)
+    warmup_episodes: int = Field(512, ge=8, description="scripted episodes to learn the game's format from")
+    warmup_steps: int = Field(300, ge=0)
+    warmup_batch: int = Field(64, ge=1, description="rows per warm-up step")
+    warmup_learning_rate: float = Field(3e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Tiny:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden {self.hidden} must be a multiple of 2 * heads = {2 * self.heads}")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
+        return self
+
+
+class Model(Strict):
+    """The shared base. A bare string is its name: `tiny`, a local folder, or a hub name."""
+
+    name: str = "tiny"
+    revision: str | None = Field(None, description="hub revision; ignored for tiny and folders")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    device: str = Field("auto", description="auto: the accelerator if there is one, else cpu")
+    tiny: Tiny = Tiny()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+
+class Adapter(Strict):
+    """LoRA settings of one agent, PEFT's words."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0)
+    targets: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", description="module names or all-linear")
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Optimizer(Strict):
+    """AdamW settings of one agent."""
+
+    learning_rate: float = Field(1e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="the agent's gradient is clipped to this norm")
+    warmup_updates: int = Field(0, ge=0, description="linear rise of the learning rate over the first updates")
+
+
+class Agent(Strict):
+    """One learner; sections left out fall back to the recipe's `adapter` and `optimizer`."""
+
+    adapter: Adapter | None = None
+    optimizer: Optimizer | None = None
+    start_from: str | None = Field(None, description="a PEFT adapter folder to start from")
+
+
+class Seat(Strict):
+    """Who fills a seat. A bare string names an agent."""
+
+    agent: str | None = None
+    scripted: str | None = Field(None, description="a player of the game, or path.py:function")
+    frozen: str | None = Field(None, description="a PEFT adapter folder, or `base` for the bare model")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_agent(cls, data: Any) -> Any:
+        return {"agent": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Seat:
+        if sum(value is not None for value in (self.agent, self.scripted, self.frozen)) != 1:
+            raise ValueError("name exactly one of agent, scripted, frozen")
+        return self
+
+    def __str__(self) -> str:
+        """The policy as episodes record it: "alice", "scripted:TFT", "frozen:path"."""
+        if self.agent is not None:
+            return self.agent
+        return f"scripted:{self.scripted}" if self.scripted is not None else f"frozen:{self.frozen}"
+
+
+class Game(BaseModel):
+    """A game by name, or path.py:Class; all other keys are the game's own options. A bare string is its name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Reward(Strict):
+    """One reward term: a function of marft.rewards, or path.py:function; terms are weighted and summed."""
+
+    use: str
+    weight: float = 1.0
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_use(cls, data: Any) -> Any:
+        return {"use": data} if isinstance(data, str) else data
+
+
+class Sampling(Strict):
+    """How an engine samples. Log-probs are those of the distribution after temperature, top-k and top-p."""
+
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0: no limit")
+    max_new_tokens: int = Field(64, ge=1)
+
+
+class Rollout(Strict):
+    """How many episodes an update plays."""
+
+    groups: int = Field(8, ge=1, description="instances per update")
+    group_size: int = Field(8, ge=1, description="episodes per instance")
+    attempts: int = Field(3, ge=1, description="plays of one episode before its failure stops the run")
+    deadline: float = Field(3600.0, gt=0, description="seconds one update's rollout may take")
+
+
+class Train(Strict):
+    """The trainer's loop."""
+
+    updates: int = Field(100, ge=1)
+    epochs: int = Field(1, ge=1, description="passes over an update's rows")
+    minibatches: int = Field(1, ge=1, description="optimizer steps per pass")
+    token_budget: int = Field(16384, ge=16, description="most tokens (padding included) in one forward pass")
+    save_every: int = Field(10, ge=1, description="updates between checkpoints")
+    keep_last: int = Field(3, ge=1, description="checkpoints to keep")
+    gap_limit: float = Field(0.05, gt=0, description="mean |log-prob gap| engine/trainer that stops the run")
+
+
+class Engine(Strict):
+    """Where completions come from: `hf`, transformers in this process."""
+
+    kind: Literal["hf"] = "hf"
+    max_batch: int = Field(512, ge=1, description="sequences in one forward pass")
+    reuse_cache: bool = Field(True, description="keep keys and values from turn to turn")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_kind(cls, data: Any) -> Any:
+        return {"kind": data} if isinstance(data, str) else data
+
+
+class Recipe(Strict):
+    """One training run, whole."""
+
+    name: str = Field(min_length=1)
+    seed: int = Field(0, ge=0)
+    model: Model = Model()
+    game: Game
+    agents: dict[str, Agent] = Field(min_length=1)
+    team: dict[str, Seat] = Field(default_factory=dict, description="seat -> policy; default: agents in order")
+    adapter: Adapter = Adapter()
+    optimizer: Optimizer = Optimizer()
+    sampling: Sampling = Sampling()
+    rollout: Rollout = Rollout()
+    rewards: tuple[Reward, ...] = (Reward(use="payoff"),)
+    algorithm: Algorithm
+    train: Train = Train()
+    engine: Engine = Engine()
+    trackers: tuple[str, ...] = Field(("tensorboard",), description="accelerate trackers")
+
+    def adapter_of(self, agent: str) -> Adapter:
+        return self.agents[agent].adapter or self.adapter
+
+    def optimizer_of(self, agent: str) -> Optimizer:
+        return self.agents[agent].optimizer or self.optimizer

@@ -1,0 +1,53 @@
+"""What every engine takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from marft.config import Sampling
+
+
+@dataclass(slots=True)
+class Request:
+    """One completion to make.
+
+    policy: an agent's name, "frozen:…" or "scripted:…".
+    seed: all randomness of this completion; the same request gives the same completion whatever it is batched with.
+    session: requests of one seat in one episode share it; a hint that the prompt extends an earlier one.
+    view: what a scripted player sees instead of tokens.
+    """
+
+    policy: str
+    seed: int
+    prompt_ids: list[int] = field(default_factory=list)
+    sampling: Sampling = field(default_factory=Sampling)
+    session: str = ""
+    view: Any = None
+
+
+@dataclass(slots=True)
+class Completion:
+    """One completion.
+
+    logprobs: one per token id, under the distribution that was sampled from (temperature, top-k, top-p included).
+    finish_reason: "stop" when a stop token ended it (that token is the last id), "length" when it was cut.
+    text: set by engines without tokens; None where the ids say it all.
+    """
+
+    token_ids: list[int]
+    logprobs: list[float]
+    finish_reason: str
+    version: int = -1
+    text: str | None = None
+
+
+class Engine(Protocol):
+    """Turns requests into completions."""
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of the requests."""
+
+    def end_sessions(self) -> None:
+        """No request will extend an earlier prompt any more: free what was kept for that."""

@@ -1,0 +1,226 @@
+"""The in-process engine: transformers in this process, sharing the trainer's base and adapters.
+
+All requests that wait at the same moment, of all episodes, are batched by adapter; each conversation keeps its keys and
+values from turn to turn, so a turn costs its new tokens only. Randomness is drawn per request, so a completion does not
+depend on what it was batched with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from marft.bank import AdapterBank
+from marft.config import Sampling
+from marft.engines.base import Completion, Request
+from marft.engines.kv import SlotCache, attention_mask
+from marft.errors import EngineError
+from marft.sampling import pick, sampled_logprobs
+from marft.seeds import uniforms
+
+FROZEN = "frozen:"
+
+
+@dataclass(slots=True)
+class Counters:
+    """Work done: tokens sampled, tokens fed through the model, tokens found in the cache, seconds in the model."""
+
+    sampled: int = 0
+    fed: int = 0
+    reused: int = 0
+    passes: int = 0
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A conversation's place in the cache, and the ids whose keys and values are in it."""
+
+    number: int
+    ids: list[int] = field(default_factory=list)
+
+
+class HFEngine:
+    """Completions from an AdapterBank. Policies are the bank's adapters; "frozen:base" is the bare base."""
+
+    def __init__(
+        self, bank: AdapterBank, stop_ids: frozenset[int], *, max_batch: int = 512, reuse_cache: bool = True
+    ) -> None:
+        self.bank = bank
+        self.stop_ids = np.array(sorted(stop_ids))
+        self.max_batch = max_batch
+        self.reuse_cache = reuse_cache
+        self.versions: dict[str, int] = {}
+        self.counters = Counters()
+        self.context = getattr(bank.config, "max_position_embeddings", None)
+        self._windows = _attention_windows(bank.config)
+        self._waiting: list[tuple[Request, asyncio.Future[Completion]]] = []
+        self._caches: dict[str, SlotCache] = {}
+        self._slots: dict[str, dict[str, _Slot]] = {}
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in requests]
+        if not self._waiting:
+            loop.call_soon(self._flush_when_quiet, loop, 0)
+        self._waiting.extend(zip(requests, futures, strict=True))
+        return await asyncio.gather(*futures)
+
+    def publish(self, agent: str, version: int) -> None:
+        """The bank's weights of `agent` are now `version`. They are shared, so only what is cached must go."""
+        self.versions[agent] = version
+        self._forget(agent)
+
+    def end_sessions(self) -> None:
+        self._caches.clear()
+        self._slots.clear()
+
+    def _forget(self, policy: str) -> None:
+        self._caches.pop(policy, None)
+        self._slots.pop(policy, None)
+
+    def _flush_when_quiet(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        """Wait until a turn of the event loop brings no new request: then every episode that can wait is waiting."""
+        if len(self._waiting) > seen:
+            loop.call_soon(self._flush_when_quiet, loop, len(self._waiting))
+            return
+        waiting, self._waiting = self._waiting, []
+        try:
+            completions = self.complete([request for request, _ in waiting])
+        except Exception as error:
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), completion in zip(waiting, completions, strict=True):
+            if not future.done():
+                future.set_result(completion)
+
+    def complete(self, requests: Sequence[Request]) -> list[Completion]:
+        """Complete all requests now, in batches of one policy and one sampling setting."""
+        batches: dict[tuple[str, Sampling], list[int]] = {}
+        for number, request in enumerate(requests):
+            batches.setdefault((request.policy, request.sampling), []).append(number)
+        completions: list[Completion | None] = [None] * len(requests)
+        for (policy, sampling), numbers in batches.items():
+            slots = {number: self._slot(requests[number], number) for number in numbers}
+            numbers.sort(key=lambda number, slots=slots: slots[number].number)
+            for start in range(0, len(numbers), self.max_batch):
+                part = numbers[start : start + self.max_batch]
+                done = self._complete_batch(policy, sampling, [requests[n] for n in part], [slots[n] for n in part])
+                for number, completion in zip(part, done, strict=True):
+                    completions[number] = completion
+            if not self.reuse_cache:
+                self._forget(policy)
+        return completions
+
+    def _slot(self, request: Request, number: int) -> _Slot:
+        """The request's slot, with as much of it kept as the prompt shares with what is cached."""
+        slots = self._slots.setdefault(request.policy, {})
+        slot = slots.setdefault(request.session or f"#{number}/{request.seed}", _Slot(len(slots)))
+        held, prompt = slot.ids, request.prompt_ids
+        keep = min(len(held), len(prompt) - 1)
+        if held[:keep] != prompt[:keep]:
+            keep = next(n for n, (ours, theirs) in enumerate(zip(held, prompt, strict=False)) if ours != theirs)
+        del held[keep:]
+        return slot
+
+    @torch.inference_mode()
+    def _complete_batch(
+        self, policy: str, sampling: Sampling, requests: Sequence[Request], slots: Sequence[_Slot]
+    ) -> list[Completion]:
+        self._check_lengths(requests, sampling)
+        adapter = None if policy == f"{FROZEN}base" else policy
+        count = len(requests)
+        seeds = np.array([request.seed for request in requests], dtype=np.uint64)
+        tokens = np.zeros((count, sampling.max_new_tokens), dtype=np.int64)
+        logprobs = np.zeros((count, sampling.max_new_tokens))
+        lengths = np.zeros(count, dtype=np.int64)
+        stopped = np.zeros(count, dtype=bool)
+        feed = [request.prompt_ids[len(slot.ids) :] for request, slot in zip(requests, slots, strict=True)]
+        self.counters.reused += sum(len(slot.ids) for slot in slots)
+        active = np.arange(count)
+        with self.bank.use(adapter):
+            for position in range(sampling.max_new_tokens):
+                logits_BV = self._forward(policy, feed, [slots[number] for number in active])
+                logp_BV = sampled_logprobs(logits_BV, sampling)
+                noise_B = torch.from_numpy(uniforms(seeds[active], position)).to(logp_BV.device)
+                chosen_B = pick(logp_BV, noise_B)
+                chosen = chosen_B.cpu().numpy()
+                tokens[active, position] = chosen
+                logprobs[active, position] = logp_BV.gather(-1, chosen_B[:, None]).squeeze(-1).double().cpu().numpy()
+                lengths[active] += 1
+                ends = np.isin(chosen, self.stop_ids)
+                stopped[active] = ends
+                active = active[~ends]
+                if not len(active):
+                    break
+                feed = [[token] for token in chosen[~ends].tolist()]
+        self.counters.sampled += int(lengths.sum())
+        if not np.isfinite(logprobs).all():
+            raise EngineError(f"engine: {policy} gave log-probabilities that are not finite; its weights are broken")
+        version = self.versions.get(policy, -1)
+        return [
+            Completion(
+                tokens[n, : lengths[n]].tolist(),
+                logprobs[n, : lengths[n]].tolist(),
+                "stop" if stopped[n] else "length",
+                version,
+            )
+            for n in range(count)
+        ]
+
+    def _forward(self, policy: str, feed: Sequence[Sequence[int]], slots: Sequence[_Slot]) -> torch.Tensor:
+        """Feed each slot its new ids; logits (rows, vocabulary) after the last of them."""
+        device = self.bank.device
+        sizes = np.array([len(ids) for ids in feed])
+        starts = np.array([len(slot.ids) for slot in slots])
+        width = int(sizes.max())
+        ids = np.zeros((len(feed), width), dtype=np.int64)
+        for row, new in enumerate(feed):
+            ids[row, : len(new)] = new
+            slots[row].ids.extend(new)
+        positions = torch.from_numpy(starts[:, None] + np.arange(width)).to(device)
+        length = int((starts + sizes).max())
+        cache = self._caches.setdefault(policy, SlotCache())
+        numbers = torch.tensor([slot.number for slot in slots], device=device)
+        cache.aim(numbers, positions, length, len(self._slots[policy]))
+        masks = {kind: attention_mask(positions, length, window) for kind, window in self._windows.items()}
+        hidden = self.bank.hidden(
+            torch.from_numpy(ids).to(device),
+            position_ids=positions,
+            attention_mask=masks if len(masks) > 1 else masks["full_attention"],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        self.counters.fed += int(sizes.sum())
+        self.counters.passes += 1
+        last = torch.from_numpy(sizes - 1).to(device)
+        return self.bank.head(hidden[torch.arange(len(feed), device=device), last])
+
+    def _check_lengths(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        longest = max(len(request.prompt_ids) for request in requests)
+        if not all(request.prompt_ids for request in requests):
+            raise EngineError("engine: a request has no prompt")
+        if self.context is not None and longest + sampling.max_new_tokens > self.context:
+            raise EngineError(
+                f"engine: a prompt of {longest} tokens and sampling.max_new_tokens {sampling.max_new_tokens} pass the "
+                f"model's context of {self.context}; shorten the game or choose another model"
+            )
+
+
+def _attention_windows(config: object) -> dict[str, int | None]:
+    """Attention kind -> window, for the kinds of layers the model has."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    unknown = kinds - {"full_attention", "sliding_attention"}
+    if unknown:
+        raise EngineError(f"engine: kind hf cannot run layers of the kind {', '.join(sorted(unknown))}")
+    windows: dict[str, int | None] = {"full_attention": None}
+    if "sliding_attention" in kinds:
+        windows["sliding_attention"] = config.sliding_window
+    elif getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        windows["full_attention"] = config.sliding_window  # Mistral's way: every layer has the same window
+    return windows

@@ -1,0 +1,95 @@
+"""Loading the shared base: `tiny`, a local folder, or a hub name. No remote code is ever run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from marft.chat import Chat
+from marft.config import Recipe
+from marft.errors import ModelError
+
+
+@dataclass
+class Base:
+    """A loaded base model with its tokenizer's chat encoder, and the folder or name it came from."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    chat: Chat
+    source: str
+
+
+def load_base(recipe: Recipe, device: torch.device | str | None = None) -> Base:
+    """The recipe's base model, frozen and in evaluation mode, on `device`."""
+    source = base_source(recipe)
+    settings = recipe.model
+    tokenizer = load_tokenizer(source, settings.revision)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=settings.revision, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.name: cannot load {source!r}: {_first_line(error)}") from error
+    model.requires_grad_(False)
+    model.eval()
+    return Base(model.to(device or pick_device(settings.device)), tokenizer, Chat(tokenizer), source)
+
+
+def base_source(recipe: Recipe) -> str:
+    """The folder or hub name to load; `tiny` is built (or found in the cache) first."""
+    name = recipe.model.name
+    if name == "tiny":
+        from marft.tiny import build_tiny
+
+        return str(build_tiny(recipe))
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise ModelError(f"model.name: the folder {name} holds no config.json, so it is no model")
+        return name
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_like_path:
+        raise ModelError(f"model.name: no folder {name}; give a local model folder, a hub name, or tiny")
+    return name
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> Any:
+    """The tokenizer at a folder or hub name."""
+    try:
+        return AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.name: cannot load the tokenizer of {source!r}: {_first_line(error)}") from error
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` is the accelerator if there is one, else the cpu."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(wanted)
+    except RuntimeError as error:
+        raise ModelError(f"model.device: {wanted!r} is no device: {_first_line(error)}") from None
+
+
+def parameter_count(source: str) -> int:
+    """Parameters of the model at `source`, from its config alone (nothing is loaded)."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def read_adapter_config(folder: str | Path) -> dict[str, Any]:
+    """The adapter_config.json of a PEFT folder."""
+    path = Path(folder) / "adapter_config.json"
+    if not path.is_file():
+        raise ModelError(f"adapter: {folder} holds no adapter_config.json, so it is no PEFT adapter")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,225 @@
+"""Reading a recipe: YAML with `base:` inheritance and dotted overrides, checked against the tables of the house.
+
+`load_recipe` is the one way in. Every complaint is a RecipeError that names the key, the value seen and the nearest
+valid name. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from marft.config import Recipe
+from marft.credit.presets import algorithm
+from marft.errors import RecipeError
+from marft.games import make_game
+from marft.lookup import load_object, nearest
+from marft.rewards import load_reward
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the recipe at `path`, apply `key.sub=value` overrides (values are YAML), and check it all."""
+    data = read_yaml(Path(path))
+    for override in overrides:
+        apply_override(data, override)
+    return parse_recipe(data)
+
+
+def parse_recipe(data: Mapping[str, Any]) -> Recipe:
+    """Check plain data as a recipe."""
+    data = dict(data)
+    if "algorithm" in data:
+        data["algorithm"] = algorithm(data["algorithm"]).model_dump(by_alias=True)
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(explain(error, Recipe)) from None
+    recipe = with_default_team(recipe)
+    check_names(recipe)
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML; `parse_recipe` reads it back to the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, width=100)
+
+
+def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file's mapping merged over that of its `base:` (a path relative to the file), recursively."""
+    path = path.resolve()
+    if path in seen:
+        raise RecipeError(f"base: {path} inherits from itself through {' -> '.join(p.name for p in seen)}")
+    if not path.is_file():
+        raise RecipeError(f"recipe {path} is not a file")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} is not readable as YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"recipe {path} must be a mapping of keys, not {type(data).__name__}")
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    return merge(read_yaml(path.parent / str(base), (*seen, path)), data)
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merge key by key, anything else is replaced. A game or preset of another name starts afresh."""
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and not _renamed(below, value):
+            result[key] = merge(below, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _renamed(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    """A section that picks another thing by name or kind must not keep the old one's options."""
+    return any(key in value and value[key] != below.get(key, value[key]) for key in ("name", "kind", "use", "preset"))
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one dotted key in place: `train.updates=5`, `team.bob={scripted: TFT}`."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"override {override!r} must read key.sub=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: the value is not YAML: {error}") from None
+    if isinstance(value, str):
+        value = _number(value)
+    *parents, last = key.strip().split(".")
+    node: Any = data
+    for name in parents:
+        below = node.get(name)
+        if below is None:
+            below = node[name] = {}
+        elif isinstance(below, str):  # a bare name stands for {name: ...}, {preset: ...} or {kind: ...}
+            below = node[name] = {_SHORT.get(name, "kind"): below}
+        if not isinstance(below, dict):
+            raise RecipeError(f"override {override!r}: {name} is {below!r}, not a section")
+        node = below
+    node[last] = value
+
+
+_SHORT = {"game": "name", "model": "name", "algorithm": "preset"}
+
+
+def _number(text: str) -> Any:
+    """YAML 1.1 reads 3e-3 as text; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def with_default_team(recipe: Recipe) -> Recipe:
+    """Without a team, the agents take the seats in order, one each; one agent alone takes them all."""
+    if recipe.team:
+        return recipe
+    seats = make_game(recipe.game.name, recipe.game.options).seats
+    names = list(recipe.agents)
+    if len(names) not in (1, len(seats)):
+        raise RecipeError(f"team: {len(names)} agents for the {len(seats)} seats {', '.join(seats)}; say who sits where")
+    chosen = names * len(seats) if len(names) == 1 else names
+    team = {seat: {"agent": agent} for seat, agent in zip(seats, chosen, strict=True)}
+    return Recipe.model_validate(recipe.model_dump(by_alias=True) | {"team": team})
+
+
+def check_names(recipe: Recipe) -> None:
+    """Everything the recipe names must exist: game, options, seats, agents, players, rewards."""
+    game = make_game(recipe.game.name, recipe.game.options)
+    for seat in recipe.team:
+        if seat not in game.seats:
+            raise RecipeError(f"team.{seat}: {recipe.game.name} has no such seat{nearest(seat, game.seats)}")
+    for seat in game.seats:
+        if seat not in recipe.team:
+            raise RecipeError(f"team.{seat}: nobody fills this seat of {recipe.game.name}")
+    for name in recipe.agents:
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise RecipeError(f"agents.{name}: names may hold letters, digits, - and _ only")
+    seated = set()
+    for seat, policy in recipe.team.items():
+        if policy.agent is not None:
+            if policy.agent not in recipe.agents:
+                raise RecipeError(f"team.{seat}: no agent {policy.agent!r}{nearest(policy.agent, recipe.agents)}")
+            seated.add(policy.agent)
+        if policy.scripted is not None:
+            load_player(game, policy.scripted, f"team.{seat}.scripted")
+    for name in recipe.agents:
+        if name not in seated:
+            raise RecipeError(f"agents.{name}: fills no seat; name it in team or remove it")
+    for number, reward in enumerate(recipe.rewards):
+        load_reward(reward.use, reward.options, f"rewards[{number}]")
+
+
+def load_player(game: Any, name: str, where: str) -> Any:
+    """A scripted player of the game by name, or the user's own by path.py:function."""
+    if name in game.players:
+        return game.players[name]
+    if ":" in name:
+        return load_object(name, where)
+    raise RecipeError(f"{where}: {game.name} has no player {name!r}{nearest(name, game.players)}")
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line per complaint of pydantic: the dotted key, what is wrong, the value seen, the nearest key."""
+    lines = []
+    for item in error.errors():
+        place = [str(part) for part in item["loc"]]
+        key = ".".join(place)
+        if item["type"] == "extra_forbidden":
+            known = fields_at(model, item["loc"][:-1])
+            lines.append(f"{key}: unknown key{nearest(place[-1], known)}")
+        elif item["type"] == "missing":
+            lines.append(f"{key}: required, but missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {message} (got {_short(item.get('input'))})")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def fields_at(model: Any, place: Iterable[Any]) -> list[str]:
+    """Names of the fields a recipe may use at a dotted place, to suggest the nearest."""
+    for part in place:
+        model = _inner(model, part)
+        if model is None:
+            return []
+    return [info.alias or name for name, info in getattr(model, "model_fields", {}).items()]
+
+
+def _inner(model: Any, part: Any) -> Any:
+    fields = getattr(model, "model_fields", None)
+    if fields is not None:
+        for name, info in fields.items():
+            if part in (name, info.alias):
+                return _plain(info.annotation)
+        return None
+    arguments = typing.get_args(model)  # dict[str, X] or tuple[X, ...]
+    return _plain(arguments[-1] if typing.get_origin(model) is dict else arguments[0]) if arguments else None
+
+
+def _plain(annotation: Any) -> Any:
+    """X out of X | None."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        inner = [item for item in typing.get_args(annotation) if item is not type(None)]
+        return inner[0]
+    return annotation
+
+
+
+

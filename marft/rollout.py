@@ -1,0 +1,235 @@
+"""Playing groups of episodes concurrently against engines.
+
+`Player` is the pure part: it turns a game's messages into requests and completions into turns, and owns no clock, no
+task and no engine. `play` drives many of them at once. A failed episode is recorded with its cause and played again
+from the same instance with fresh randomness; one that fails `attempts` times stops the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marft.chat import Chat, Conversation
+from marft.config import Recipe, Sampling
+from marft.engines.base import Completion, Engine, Request
+from marft.episode import Episode, Turn
+from marft.errors import EngineError, GameError, MarftError
+from marft.game import Game
+from marft.seeds import derive
+
+SCRIPTED = "scripted:"
+NEVER_ENDS = 10_000
+"""Decisions after which an episode is taken to be without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One episode to play. Episodes of a group share the instance seed and differ in `index`."""
+
+    group: int
+    index: int
+    instance: int
+    team: Mapping[str, str]
+    update: int = 0
+
+    def name(self, attempt: int) -> str:
+        return f"u{self.update:06d}-g{self.group:04d}-e{self.index:03d}" + (f"+{attempt}" if attempt else "")
+
+
+def plan_update(recipe: Recipe, update: int) -> list[Plan]:
+    """The episodes of one update: `groups` instances, `group_size` plays of each."""
+    team = {seat: str(policy) for seat, policy in recipe.team.items()}
+    return [
+        Plan(group, index, derive(recipe.seed, "instance", update, group), team, update)
+        for group in range(recipe.rollout.groups)
+        for index in range(recipe.rollout.group_size)
+    ]
+
+
+class Player:
+    """One episode in play. Ask for `requests`, hand back the completions, until `done`."""
+
+    def __init__(
+        self, game: Game, plan: Plan, chat: Chat, sampling: Sampling, learners: Sequence[str], seed: int, attempt: int
+    ) -> None:
+        self.game, self.chat, self.sampling, self.learners = game, chat, sampling, frozenset(learners)
+        self.seed = derive(seed, plan.update, plan.group, plan.index, attempt)
+        self.episode = Episode(
+            id=plan.name(attempt),
+            game=game.name,
+            seats=(),
+            team=dict(plan.team),
+            seed=plan.instance,
+            group=plan.group,
+            index=plan.index,
+            attempt=attempt,
+            update=plan.update,
+        )
+        self._conversations: dict[str, Conversation] = {}
+        self._asked: list[Turn] = []
+        self._decisions = 0
+
+    def start(self) -> None:
+        self.game.reset(self.episode.seed)
+        self.episode.seats = tuple(self.game.seats)
+
+    def requests(self) -> list[Request]:
+        """One request per acting seat; empty when the episode is over."""
+        self._asked = []
+        requests = []
+        for order, seat in enumerate(self.game.acting()):
+            policy = self.episode.team[seat]
+            messages = self.game.observe(seat)
+            turn = Turn(seat, self.game.clock, order, policy, "", messages=[tuple(message) for message in messages])
+            request = Request(policy, derive(self.seed, seat, self._decisions))
+            if policy.startswith(SCRIPTED):
+                request.view = self.game.view(seat)
+            else:
+                conversation = self._conversations.get(seat)
+                if conversation is None:
+                    conversation = self._conversations[seat] = self.chat.conversation()
+                turn.prompt_ids, turn.fresh = conversation.hear(messages)
+                request.prompt_ids = list(conversation.ids)
+                request.sampling = self.sampling
+                request.session = f"{self.episode.id}/{seat}"
+                turn.agent = policy if policy in self.learners else None
+            self._asked.append(turn)
+            requests.append(request)
+        self._decisions += 1
+        if self._decisions > NEVER_ENDS:
+            raise GameError(f"{self.game.name} has not ended after {NEVER_ENDS} decisions")
+        return requests
+
+    def receive(self, completions: Sequence[Completion]) -> None:
+        """Take the answers to the last requests, in their order, and let the game advance."""
+        for turn, completion in zip(self._asked, completions, strict=True):
+            turn.version, turn.finish_reason = completion.version, completion.finish_reason
+            if completion.text is not None:
+                turn.text = completion.text
+                continue
+            if not completion.token_ids or len(completion.token_ids) != len(completion.logprobs):
+                raise EngineError(
+                    f"engine: {turn.policy} was answered with {len(completion.token_ids)} token ids and "
+                    f"{len(completion.logprobs)} log-probabilities"
+                )
+            turn.completion_ids, turn.logprobs = completion.token_ids, completion.logprobs
+            turn.text = self._conversations[turn.seat].answer(completion.token_ids)
+        result = self.game.act({turn.seat: turn.text for turn in self._asked})
+        for turn in self._asked:
+            turn.action = result.actions.get(turn.seat)
+            turn.invalid = turn.seat in result.invalid
+        step = self._asked[0].step
+        rewards = self.episode.rewards
+        while len(rewards) <= step:
+            rewards.append({})
+        for seat, value in result.rewards.items():
+            rewards[step][seat] = rewards[step].get(seat, 0.0) + value
+        self.episode.turns.extend(self._asked)
+
+    def finish(self) -> Episode:
+        self.episode.facts = self.game.facts()
+        return self.episode
+
+
+@dataclass
+class Rollout:
+    """What `play` needs beside the plans.
+
+    make_game: a new, unstarted game. engines: "scripted" and "model", see `marft.engines`.
+    seed: of all sampling. on_episode: called with each episode, failed ones included, as it ends.
+    """
+
+    make_game: Callable[[], Game]
+    chat: Chat
+    model: Engine
+    scripted: Engine
+    sampling: Sampling
+    learners: Sequence[str]
+    seed: int
+    attempts: int = 3
+    deadline: float = 3600.0
+    on_episode: Callable[[Episode], None] | None = None
+
+    async def play(self, plans: Sequence[Plan]) -> list[Episode]:
+        """All planned episodes in the plans' order, each done; the failures that were replaced stand at the end.
+
+        Raises GameError where an episode failed `attempts` times, EngineError when the deadline passes.
+        """
+        failures: list[Episode] = []
+        try:
+            async with asyncio.timeout(self.deadline), asyncio.TaskGroup() as tasks:
+                playing = [tasks.create_task(self._play_until_done(plan, failures)) for plan in plans]
+        except TimeoutError:
+            over = sum(task.done() and not task.cancelled() for task in playing)
+            raise EngineError(
+                f"rollout: {over} of {len(plans)} episodes were over after {self.deadline:.0f} s; raise "
+                "rollout.deadline or play fewer episodes"
+            ) from None
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        finally:
+            self.model.end_sessions()
+        failures.sort(key=lambda episode: episode.id)
+        return [task.result() for task in playing] + failures
+
+    async def _play_until_done(self, plan: Plan, failures: list[Episode]) -> Episode:
+        for attempt in range(self.attempts):
+            episode = await self._play_once(plan, attempt)
+            if self.on_episode is not None:
+                self.on_episode(episode)
+            if not episode.failed:
+                return episode
+            failures.append(episode)
+        raise GameError(
+            f"episode {plan.name(0)} (instance seed {plan.instance}) failed {self.attempts} times, "
+            f"the last time: {episode.cause}"
+        )
+
+    async def _play_once(self, plan: Plan, attempt: int) -> Episode:
+        game = self.make_game()
+        player = Player(game, plan, self.chat, self.sampling, self.learners, self.seed, attempt)
+        try:
+            _guard(player.start)
+            while requests := _guard(player.requests):
+                completions = await self._complete(requests)
+                _guard(player.receive, completions)
+            return _guard(player.finish)
+        except GameError as error:
+            player.episode.status, player.episode.cause = "failed", str(error)
+            return player.episode
+
+    async def _complete(self, requests: Sequence[Request]) -> list[Completion]:
+        """Scripted policies to the scripted engine, all others to the model's; answers in the requests' order."""
+        scripted = [request for request in requests if request.policy.startswith(SCRIPTED)]
+        if not scripted:
+            return await self.model.generate(requests)
+        answers = {id(r): c for r, c in zip(scripted, await self.scripted.generate(scripted), strict=True)}
+        others = [request for request in requests if id(request) not in answers]
+        if others:
+            answers |= {id(r): c for r, c in zip(others, await self.model.generate(others), strict=True)}
+        return [answers[id(request)] for request in requests]
+
+
+def _guard(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a piece of the game; whatever it raises becomes a GameError that says what and where."""
+    try:
+        return call(*arguments)
+    except MarftError:
+        raise
+    except Exception as error:  # the boundary to a user's game
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        where = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
+        raise GameError(f"the game raised {type(error).__name__}: {error}{where}") from error
+
+
+def _first(errors: BaseExceptionGroup) -> BaseException:
+    """The first single exception in a group."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

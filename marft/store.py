@@ -1,0 +1,130 @@
+"""Episodes on disk: Parquet, one row per episode, its turns as lists; and JSONL for people and other tools.
+
+Columns are built from flat arrays and offsets, since building nested Python objects would cost more than playing did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from marft.episode import Episode, Turn
+from marft.errors import RunFolderError
+from marft.files import replace_file, write_text
+
+_PLAIN = {
+    "id": pa.string(),
+    "game": pa.string(),
+    "seed": pa.int64(),
+    "group": pa.int32(),
+    "index": pa.int32(),
+    "attempt": pa.int32(),
+    "update": pa.int32(),
+    "status": pa.string(),
+    "cause": pa.string(),
+}
+_JSON = ("seats", "team", "rewards", "terms", "facts")
+_TURN = {
+    "seat": pa.string(),
+    "step": pa.int32(),
+    "order": pa.int32(),
+    "policy": pa.string(),
+    "text": pa.string(),
+    "agent": pa.string(),
+    "version": pa.int32(),
+    "fresh": pa.bool_(),
+    "finish_reason": pa.string(),
+    "invalid": pa.bool_(),
+}
+_TURN_JSON = ("messages", "action")
+_TURN_LISTS = {"prompt_ids": pa.int32(), "completion_ids": pa.int32(), "logprobs": pa.float32()}
+
+
+def write_parquet(episodes: Sequence[Episode], path: Path) -> None:
+    """Write episodes to one Parquet file, whole or not at all."""
+    turns = [turn for episode in episodes for turn in episode.turns]
+    offsets = _offsets([len(episode.turns) for episode in episodes])
+    columns: dict[str, pa.Array] = {
+        name: pa.array([getattr(episode, name) for episode in episodes], kind) for name, kind in _PLAIN.items()
+    }
+    encode = _Json()
+    for name in _JSON:
+        columns[name] = pa.array([encode(getattr(episode, name)) for episode in episodes], pa.string())
+    for name, kind in _TURN.items():
+        flat = pa.array([getattr(turn, name) for turn in turns], kind)
+        columns[f"turn_{name}"] = pa.ListArray.from_arrays(offsets, flat)
+    for name in _TURN_JSON:
+        flat = pa.array([encode(getattr(turn, name)) for turn in turns], pa.string())
+        columns[f"turn_{name}"] = pa.ListArray.from_arrays(offsets, flat)
+    for name, kind in _TURN_LISTS.items():
+        values = [getattr(turn, name) for turn in turns]
+        flat = pa.array(np.fromiter((item for value in values for item in value), kind.to_pandas_dtype()), kind)
+        inner = pa.ListArray.from_arrays(_offsets([len(value) for value in values]), flat)
+        columns[f"turn_{name}"] = pa.ListArray.from_arrays(offsets, inner)
+    with replace_file(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_parquet(path: Path) -> list[Episode]:
+    """The episodes of one Parquet file."""
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunFolderError(f"episodes: {path} is not readable as Parquet: {error}") from None
+    return [_episode(row) for row in rows]
+
+
+def read_episodes(folder: Path, update: int | None = None) -> Iterator[Episode]:
+    """All episodes of a run (or of one update), in the order they were played."""
+    pattern = "update-*.parquet" if update is None else f"update-{update:06d}*.parquet"
+    for path in sorted((folder / "episodes").glob(pattern)):
+        yield from read_parquet(path)
+
+
+def write_jsonl(episodes: Sequence[Episode], path: Path) -> None:
+    """One episode per line."""
+    write_text(path, "".join(json.dumps(episode.to_dict(), ensure_ascii=False) + "\n" for episode in episodes))
+
+
+def read_jsonl(path: Path) -> list[Episode]:
+    """The episodes of a JSONL file."""
+    return [Episode.from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+class _Json:
+    """JSON texts, remembered: most turns of a game say and hear the same few things."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Any, str] = {}
+
+    def __call__(self, value: Any) -> str:
+        if isinstance(value, list) and len(value) < 4 and all(isinstance(item, tuple) for item in value):
+            value = tuple(value)  # messages; hashable, and JSON writes both alike
+        try:
+            return self._seen[value]
+        except KeyError:
+            return self._seen.setdefault(value, json.dumps(value, ensure_ascii=False))
+        except TypeError:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _offsets(lengths: Sequence[int]) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32), pa.int32())
+
+
+def _episode(row: dict[str, Any]) -> Episode:
+    count = len(row["turn_seat"])
+    turns = []
+    for number in range(count):
+        fields = {name: row[f"turn_{name}"][number] for name in (*_TURN, *_TURN_LISTS)}
+        messages = [tuple(message) for message in json.loads(row["turn_messages"][number])]
+        turns.append(Turn(**fields, messages=messages, action=json.loads(row["turn_action"][number])))
+    plain = {name: row[name] for name in _PLAIN}
+    data = {name: json.loads(row[name]) for name in _JSON}
+    return Episode(**plain, **(data | {"seats": tuple(data["seats"])}), turns=turns)

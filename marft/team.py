@@ -1,0 +1,65 @@
+"""Who fills the seats: from a recipe's team to engines that can answer for every policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from marft.bank import AdapterBank
+from marft.chat import Chat
+from marft.config import Recipe
+from marft.engines.base import Engine
+from marft.engines.hf import FROZEN
+from marft.engines.scripted import ScriptedEngine
+from marft.episode import Episode
+from marft.game import Game, Player
+from marft.games import make_game
+from marft.recipe import load_player
+from marft.rollout import SCRIPTED, Rollout
+from marft.seeds import derive
+
+
+def make_rollout(
+    recipe: Recipe,
+    chat: Chat,
+    bank: AdapterBank,
+    engine: Engine,
+    on_episode: Callable[[Episode], None] | None = None,
+) -> Rollout:
+    """A rollout of the recipe's game in which every policy of its team can answer."""
+    game = make_game(recipe.game.name, recipe.game.options)
+    add_frozen(bank, [seat.frozen for seat in recipe.team.values() if seat.frozen is not None])
+    return Rollout(
+        make_game=game_maker(game),
+        chat=chat,
+        model=engine,
+        scripted=ScriptedEngine(players_of(recipe, game)),
+        sampling=recipe.sampling,
+        learners=list(recipe.agents),
+        seed=derive(recipe.seed, "rollout"),
+        attempts=recipe.rollout.attempts,
+        deadline=recipe.rollout.deadline,
+        on_episode=on_episode,
+    )
+
+
+def game_maker(game: Game) -> Callable[[], Game]:
+    """New games with the options of this one, which have been checked already."""
+    kind, options = type(game), game.options
+    return lambda: kind(options)
+
+
+def players_of(recipe: Recipe, game: Game) -> Mapping[str, Player]:
+    """Every scripted player an episode may name: all of the game's, and those the team brings."""
+    players = {f"{SCRIPTED}{name}": player for name, player in game.players.items()}
+    for seat, policy in recipe.team.items():
+        if policy.scripted is not None:
+            players[str(policy)] = load_player(game, policy.scripted, f"team.{seat}.scripted")
+    return players
+
+
+def add_frozen(bank: AdapterBank, folders: list[str]) -> None:
+    """Load each frozen adapter once, under the name its episodes record."""
+    for folder in dict.fromkeys(folders):
+        name = f"{FROZEN}{folder}"
+        if folder != "base" and name not in bank.names:
+            bank.load(name, folder)

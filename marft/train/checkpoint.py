@@ -1,0 +1,119 @@
+"""Checkpoints: everything a killed run needs to go on bit for bit. No pickle: safetensors and JSON only.
+
+    checkpoints/update-000010/
+        adapters/<agent>/            plain PEFT folders
+        optimizers/<agent>.safetensors
+        state.json                   counters, versions, credit state, Python's and NumPy's random states
+        random.safetensors           torch's random states
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from marft.bank import AdapterBank
+from marft.errors import RunFolderError
+from marft.files import replace_folder
+from marft.train.update import Learner
+
+
+@dataclass
+class Progress:
+    """Where a run stands. update: the next one to make. credit: what credit blocks remember between updates."""
+
+    update: int = 0
+    episodes: int = 0
+    tokens: int = 0
+    credit: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(root: Path, bank: AdapterBank, learners: Mapping[str, Learner], progress: Progress) -> Path:
+    """Write one checkpoint folder, whole or not at all."""
+    folder = root / f"update-{progress.update:06d}"
+    with replace_folder(folder) as temporary:
+        for name, learner in learners.items():
+            bank.save(name, temporary / "adapters" / name)
+            (temporary / "optimizers").mkdir(exist_ok=True)
+            save_file(_optimizer_tensors(bank, learner), temporary / "optimizers" / f"{name}.safetensors")
+        save_file(_torch_random(), temporary / "random.safetensors")
+        state = {
+            "progress": vars(progress),
+            "versions": {name: learner.version for name, learner in learners.items()},
+            "random": {"python": random.getstate(), "numpy": _numpy_random()},
+        }
+        (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    return folder
+
+
+def load_checkpoint(folder: Path, bank: AdapterBank, learners: Mapping[str, Learner]) -> Progress:
+    """Put adapters, optimizers and random states back; returns where the run stood."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"checkpoint {folder} cannot be read: {error}; remove it to use the one before") from None
+    for name, learner in learners.items():
+        bank.restore(name, folder / "adapters" / name)
+        _restore_optimizer(bank, learner, load_file(folder / "optimizers" / f"{name}.safetensors"))
+        learner.version = state["versions"][name]
+    python = state["random"]["python"]
+    random.setstate((python[0], tuple(python[1]), python[2]))
+    numpy = state["random"]["numpy"]
+    np.random.set_state((numpy[0], np.array(numpy[1], dtype=np.uint32), *numpy[2:]))
+    stored = load_file(folder / "random.safetensors")
+    torch.set_rng_state(stored["cpu"])
+    if torch.cuda.is_available() and "cuda" in stored:
+        torch.cuda.set_rng_state(stored["cuda"])
+    return Progress(**state["progress"])
+
+
+def latest_checkpoint(root: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    found = sorted(path for path in root.glob("update-*") if (path / "state.json").is_file())
+    return found[-1] if found else None
+
+
+def prune_checkpoints(root: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what a kill left half-written."""
+    for path in sorted(root.glob("update-*"))[:-keep]:
+        shutil.rmtree(path)
+    for path in root.glob(".update-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _optimizer_tensors(bank: AdapterBank, learner: Learner) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, parameter in bank.named_parameters(learner.name).items():
+        for key, value in learner.optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}:{name}"] = value.detach().cpu().clone()
+    return tensors
+
+
+def _restore_optimizer(bank: AdapterBank, learner: Learner, stored: Mapping[str, torch.Tensor]) -> None:
+    parameters = bank.named_parameters(learner.name)
+    for full, tensor in stored.items():
+        key, _, name = full.partition(":")
+        parameter = parameters[name]
+        device = "cpu" if key == "step" else parameter.device
+        learner.optimizer.state[parameter][key] = tensor.to(device)
+
+
+def _torch_random() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _numpy_random() -> list[Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return [name, keys.tolist(), position, has_gauss, gauss]

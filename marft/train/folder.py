@@ -1,0 +1,133 @@
+"""The run folder: who may use it, what is in it, what a resumed run must match.
+
+    recipe.yaml      the resolved recipe            metrics.jsonl   one line per update
+    run.json         versions, seed, command        episodes/       Parquet, one file per update (and process)
+    checkpoints/     to resume from                 adapters/       the newest adapters, plain PEFT folders
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from marft.config import Recipe
+from marft.errors import RunFolderError
+from marft.files import write_text
+from marft.recipe import dump_recipe, parse_recipe
+
+MAY_CHANGE = ("train.updates", "train.save_every", "train.keep_last", "rollout.deadline", "rollout.attempts", "trackers")
+"""Recipe keys that may differ when a run is resumed; they change nothing about the updates already made."""
+
+VERSIONS = ("marft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
+
+
+class RunFolder:
+    """One run's folder, locked for this process as long as it lives (a killed process frees it)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: Any = None
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def open(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+        """Create or take over the folder, lock it, and store the recipe. Only the main process calls it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "a")  # noqa: SIM115 - held for the life of the run
+        except OSError as error:
+            raise RunFolderError(f"run folder {self.path} cannot be written: {error.strerror}; choose --out") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunFolderError(f"run folder {self.path} is in use by another process; choose another --out") from None
+        stored = self.path / "recipe.yaml"
+        if stored.exists() and overwrite:
+            self._empty()
+        if stored.exists():
+            if not resume:
+                raise RunFolderError(f"run folder {self.path} holds a run; pass --resume, --overwrite or another --out")
+            self._same_recipe(stored, recipe)
+        write_text(stored, dump_recipe(recipe))
+        write_text(self.path / "run.json", json.dumps(facts(recipe), indent=2) + "\n")
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def keep_until(self, update: int) -> None:
+        """Forget what a killed run wrote past `update`: metrics lines and episode files that will be made again."""
+        lines = [line for line in read_metrics(self.metrics) if line["update"] < update]
+        if self.metrics.exists():
+            write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+        for path in (self.path / "episodes").glob("update-*.parquet"):
+            if int(path.name.removeprefix("update-")[:6]) >= update:
+                path.unlink()
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        with open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _empty(self) -> None:
+        for path in self.path.iterdir():
+            if path.name == ".lock":
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _same_recipe(self, stored: Path, recipe: Recipe) -> None:
+        before = _flat(yaml.safe_load(stored.read_text(encoding="utf-8")))
+        now = _flat(yaml.safe_load(dump_recipe(recipe)))
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
+                raise RunFolderError(
+                    f"{key} is {now.get(key)!r} in the recipe but {before.get(key)!r} in the run that {self.path} "
+                    "holds; set it back, or start another run with --out"
+                )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that a kill cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def run_recipe(path: Path) -> Recipe:
+    """The recipe stored in a run folder."""
+    stored = path / "recipe.yaml"
+    if not stored.is_file():
+        raise RunFolderError(f"{path} is no run folder: it holds no recipe.yaml")
+    return parse_recipe(yaml.safe_load(stored.read_text(encoding="utf-8")))
+
+
+def facts(recipe: Recipe) -> dict[str, Any]:
+    """What else the numbers of a run depend on."""
+    return {
+        "seed": recipe.seed,
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "python": platform.python_version(),
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cpus": os.cpu_count()},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict) or not data:
+        return {prefix.removesuffix("."): data}
+    return {key: value for name, below in data.items() for key, value in _flat(below, f"{prefix}{name}.").items()}

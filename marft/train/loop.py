@@ -1,0 +1,228 @@
+"""The training run: play, score, credit, update, publish, record, save; then again.
+
+This file only puts the parts in order and owns what they share: the accelerator, the run folder, the engine. Every
+decision it takes from the recipe; every random number follows from the recipe's seed and the update's number, so a
+resumed run plays the very episodes that the killed one would have played.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from marft.bank import AdapterBank
+from marft.config import Recipe
+from marft.credit import advantages
+from marft.engines.hf import HFEngine
+from marft.episode import Episode, finished
+from marft.errors import RunFolderError
+from marft.games import make_game
+from marft.model import Base, load_base
+from marft.rewards import load_reward
+from marft.rollout import Rollout, plan_update
+from marft.seeds import derive
+from marft.store import write_parquet
+from marft.team import make_rollout
+from marft.train.checkpoint import Progress, latest_checkpoint, load_checkpoint, prune_checkpoints, save_checkpoint
+from marft.train.folder import RunFolder
+from marft.train.progress import Display
+from marft.train.rows import build_rows, score, turn_table
+from marft.train.update import Learner, Updater, make_learner
+from marft.train.workers import Workers
+
+
+def train(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Run the recipe in the folder `out`; returns the folder. Every process of a launch calls it."""
+    accelerator = Accelerator(
+        cpu=recipe.model.device == "cpu",
+        log_with=list(recipe.trackers) or None,
+        project_dir=str(out),
+    )
+    workers = Workers(accelerator)
+    folder = RunFolder(out)
+    with contextlib.closing(folder):
+        if workers.main:
+            folder.open(recipe, resume=resume, overwrite=overwrite)
+        workers.wait()
+        Trainer(recipe, folder, workers).run()
+    workers.wait()
+    return out
+
+
+class Trainer:
+    """One run in one process. `run` makes all updates that are left."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, workers: Workers) -> None:
+        self.recipe, self.folder, self.workers = recipe, folder, workers
+        set_seed(derive(recipe.seed, "torch", workers.rank) % 2**32)
+        self.base = self._load_base()
+        self.bank = AdapterBank(self.base.model)
+        self.learners = {name: self._learner(name) for name in recipe.agents}
+        self.engine = HFEngine(
+            self.bank,
+            self.base.chat.stop_ids,
+            max_batch=recipe.engine.max_batch,
+            reuse_cache=recipe.engine.reuse_cache,
+        )
+        self.rollout: Rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
+        self.rewards = {
+            f"{reward.use}" if number == 0 else f"{reward.use}#{number}": (
+                load_reward(reward.use, reward.options, f"rewards[{number}]"),
+                reward.weight,
+            )
+            for number, reward in enumerate(recipe.rewards)
+        }
+        self.updater = Updater(self.bank, recipe.algorithm, recipe.sampling, recipe.train, workers, recipe.seed)
+        self.progress = Progress()
+
+    def run(self) -> None:
+        self._restore()
+        for name, learner in self.learners.items():
+            self.engine.publish(name, learner.version)
+        self._start_trackers()
+        updates = self.recipe.train.updates
+        with Display(self.recipe.name, self.progress.update, updates, quiet=not self.workers.main) as display:
+            while self.progress.update < updates:
+                metrics = self.step()
+                last = self.progress.update == updates
+                if last or self.progress.update % self.recipe.train.save_every == 0:
+                    metrics["seconds/save"] = self._save()
+                self._record(metrics)
+                display.update(self.progress.update, metrics)
+        if self.workers.main:
+            for name in self.learners:
+                self.bank.save(name, self.folder.path / "adapters" / name)
+        if self.recipe.trackers:
+            self.workers.accelerator.end_training()
+
+    def step(self) -> dict[str, float]:
+        """One update: returns its line of metrics."""
+        clock = _Clock()
+        update = self.progress.update
+        with clock("rollout"):
+            plans = plan_update(self.recipe, update)
+            mine = self.workers.mine(plans, [plan.group for plan in plans])
+            played = asyncio.run(self.rollout.play(mine))
+            episodes = finished(played)
+        with clock("credit"):
+            for episode in episodes:
+                score(episode, self.rewards)
+            advantage_U, everyone = self._credit(episodes)
+            rows = build_rows(episodes, advantage_U)
+        with clock("update"):
+            reports = {name: self.updater.update(self.learners[name], rows.get(name, [])) for name in self.learners}
+            for name, learner in self.learners.items():
+                self.engine.publish(name, learner.version)
+        with clock("store"):
+            shard = f"-{self.workers.rank}" if self.workers.size > 1 else ""
+            write_parquet(played, self.folder.path / "episodes" / f"update-{update:06d}{shard}.parquet")
+            failed = len(played) - len(episodes)
+            metrics = self._metrics(everyone, reports, failed)
+        self.progress.update += 1
+        self.progress.episodes += self.recipe.rollout.groups * self.recipe.rollout.group_size
+        self.progress.tokens += int(sum(report["trained"] for report in reports.values()))
+        counts = {"episodes": self.progress.episodes, "trained_tokens": self.progress.tokens}
+        return {"update": update} | metrics | counts | clock.seconds
+
+    def _credit(self, episodes: Sequence[Episode]) -> tuple[np.ndarray, list[Episode]]:
+        """Advantages of this process's turns, computed on the turn tables of all processes put together."""
+        table = turn_table(episodes)
+        if self.workers.size == 1:
+            return advantages(self.recipe.algorithm, table), list(episodes)
+        parts = self.workers.gather([(table, [_light(episode) for episode in episodes])])
+        offset = 0
+        for part, light in parts:
+            part["episode_U"] = part["episode_U"] + offset
+            offset += len(light)
+        whole = {name: np.concatenate([part[name] for part, _ in parts if len(part[name])]) for name in table}
+        advantage_U = advantages(self.recipe.algorithm, whole)
+        before = sum(len(part["reward_U"]) for part, _ in parts[: self.workers.rank])
+        mine = advantage_U[before : before + len(table["reward_U"])]
+        return mine, [episode for _, light in parts for episode in light]
+
+    def _metrics(self, episodes: Sequence[Episode], reports: dict[str, Any], failed: int) -> dict[str, float]:
+        game = self.rollout.make_game()
+        metrics = {f"game/{key}": value for key, value in game.metrics(episodes).items()}
+        for name in self.rewards:
+            values = [math.fsum(map(math.fsum, episode.terms[name].values())) for episode in episodes]
+            metrics[f"reward/{name}"] = float(np.mean(values))
+        for agent, report in reports.items():
+            metrics |= {f"agent/{agent}/{key}": value for key, value in report.items()}
+        metrics["episodes/failed"] = float(sum(self.workers.gather([failed])))
+        return metrics
+
+    def _record(self, metrics: dict[str, float]) -> None:
+        if self.workers.main:
+            self.folder.append_metrics({k: v if math.isfinite(v) else None for k, v in metrics.items()})
+        if self.recipe.trackers:
+            numbers = {key: value for key, value in metrics.items() if key != "update" and math.isfinite(value)}
+            self.workers.accelerator.log(numbers, step=int(metrics["update"]))
+
+    def _save(self) -> float:
+        began = time.perf_counter()
+        if self.workers.main:
+            save_checkpoint(self.folder.checkpoints, self.bank, self.learners, self.progress)
+            prune_checkpoints(self.folder.checkpoints, self.recipe.train.keep_last)
+        self.workers.wait()
+        return time.perf_counter() - began
+
+    def _restore(self) -> None:
+        found = latest_checkpoint(self.folder.checkpoints)
+        if found is not None:
+            self.progress = load_checkpoint(found, self.bank, self.learners)
+        if self.workers.main:
+            self.folder.keep_until(self.progress.update)
+        self.workers.wait()
+
+    def _load_base(self) -> Base:
+        """The main process first: it may have to build the tiny model that the others then find in the cache."""
+        with self.workers.accelerator.main_process_first():
+            return load_base(self.recipe, self.workers.accelerator.device)
+
+    def _learner(self, name: str) -> Learner:
+        agent = self.recipe.agents[name]
+        if agent.start_from is not None:
+            self.bank.load(name, agent.start_from)
+        else:
+            self.bank.add(name, self.recipe.adapter_of(name), self.recipe.seed)
+        return make_learner(self.bank, name, self.recipe.optimizer_of(name))
+
+    def _start_trackers(self) -> None:
+        if not self.recipe.trackers:
+            return
+        options = {"tensorboard": {"purge_step": self.progress.update}}
+        try:
+            self.workers.accelerator.init_trackers("trackers", init_kwargs=options)
+        except (ImportError, ValueError) as error:
+            raise RunFolderError(f"trackers: {', '.join(self.recipe.trackers)} cannot be started: {error}") from error
+
+
+class _Clock:
+    """Seconds spent in named parts of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[f"seconds/{name}"] = time.perf_counter() - began
+
+
+def _light(episode: Episode) -> Episode:
+    """An episode without its token ids, to be sent to other processes for the metrics."""
+    turns = [
+        dataclasses.replace(turn, prompt_ids=[], completion_ids=[], logprobs=[], messages=[]) for turn in episode.turns
+    ]
+    return dataclasses.replace(episode, turns=turns)

@@ -1,0 +1,227 @@
+"""One agent's update: rows to loss, loss to gradient, gradient to a clipped AdamW step.
+
+Micro-batches only bound memory: token weights are fixed for the whole batch beforehand, so the gradient is that of the
+batch, however it is cut and over however many processes it is spread. Nothing is changed before the gradient is
+complete and the engine has been found to agree with the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from marft.bank import AdapterBank
+from marft.blocks import Algorithm
+from marft.config import Optimizer, Sampling, Train
+from marft.errors import EngineError
+from marft.loss import Totals, count_totals, policy_loss, token_weights
+from marft.sampling import sampled_logprobs
+from marft.seeds import derive
+from marft.train.rows import Row, collate, micro_batches
+from marft.train.workers import Workers
+
+LOGITS_AT_ONCE = 1 << 26
+"""Logits above this number are made chunk by chunk, forward and backward, so that they never stand in memory whole."""
+
+
+@dataclass
+class Learner:
+    """An agent's training state. `version` counts its updates; the engine's adapter of that version made the rows."""
+
+    name: str
+    optimizer: torch.optim.AdamW
+    settings: Optimizer
+    version: int = 0
+
+
+def make_learner(bank: AdapterBank, name: str, settings: Optimizer) -> Learner:
+    """A learner with a fresh AdamW over the agent's adapter."""
+    optimizer = torch.optim.AdamW(
+        bank.parameters(name),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+    return Learner(name, optimizer, settings)
+
+
+@dataclass
+class Updater:
+    """What all agents' updates share."""
+
+    bank: AdapterBank
+    algorithm: Algorithm
+    sampling: Sampling
+    train: Train
+    workers: Workers
+    seed: int
+
+    def update(self, learner: Learner, rows: Sequence[Row]) -> dict[str, float]:
+        """Train `learner` on its rows of this process; every process must call it. Returns what to report."""
+        old = self._old_logprobs(learner, rows)
+        reports = []
+        for epoch in range(self.train.epochs):
+            for part in self._parts(learner, len(rows), epoch):
+                first = not reports
+                old_part = [old[number] for number in part] if old is not None else None
+                reports.append(self._step(learner, [rows[number] for number in part], old_part, first))
+        learner.version += 1
+        mean = {key: float(np.mean([report[key] for report in reports])) for key in reports[0]}
+        return mean | {"gap": reports[0]["gap"], "gap_max": reports[0]["gap_max"]}
+
+    def _parts(self, learner: Learner, count: int, epoch: int) -> list[np.ndarray]:
+        """Row numbers of each optimizer step; shuffled only where there are several."""
+        order = np.arange(count)
+        if self.train.minibatches > 1:
+            place = (self.workers.rank, learner.name, learner.version, epoch)
+            np.random.default_rng(derive(self.seed, "minibatch", *place)).shuffle(order)
+        return np.array_split(order, self.train.minibatches)
+
+    def _old_logprobs(self, learner: Learner, rows: Sequence[Row]) -> list[Tensor] | None:
+        """Log-probs at the start of the update; None where a single step makes them the current ones."""
+        if self.train.epochs * self.train.minibatches == 1:
+            return None
+        old: list[Tensor | None] = [None] * len(rows)
+        with torch.no_grad(), self.bank.use(learner.name):
+            for batch in micro_batches(rows, self.train.token_budget):
+                part = [rows[number] for number in batch]
+                logp_N = self._score(part)[0]
+                for number, piece in zip(batch, logp_N.split([len(row.targets) for row in part]), strict=True):
+                    old[number] = piece
+        return old
+
+    def _step(
+        self, learner: Learner, rows: Sequence[Row], old: list[Tensor] | None, check: bool
+    ) -> dict[str, float]:
+        """One optimizer step on `rows`."""
+        parameters = self.bank.parameters(learner.name)
+        learner.optimizer.zero_grad(set_to_none=True)
+        report = self._accumulate(learner, rows, old)
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+        flat = self.workers.sum(flat)
+        report = self._totals(report)
+        if check:
+            self._check_gap(learner, report)
+        norm = float(flat.norm())
+        if not np.isfinite(norm):
+            raise EngineError(f"update: the gradient of {learner.name} is not finite; lower optimizer.learning_rate")
+        flat *= min(1.0, learner.settings.max_grad_norm / (norm + 1e-6))
+        pieces = flat.split([parameter.numel() for parameter in parameters])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter)
+        rise = min(1.0, (learner.version + 1) / (learner.settings.warmup_updates + 1))
+        for group in learner.optimizer.param_groups:
+            group["lr"] = learner.settings.learning_rate * rise
+        learner.optimizer.step()
+        return report | {"grad_norm": norm, "learning_rate": learner.settings.learning_rate * rise}
+
+    def _accumulate(self, learner: Learner, rows: Sequence[Row], old: list[Tensor] | None) -> dict[str, float]:
+        """Forward and backward over all micro-batches; gradients add up in the parameters."""
+        row_N = np.repeat(np.arange(len(rows)), [len(row.targets) for row in rows])
+        turn_N = np.concatenate([row.turn for row in rows]) if rows else np.zeros(0, dtype=np.int64)
+        counts = torch.tensor(count_totals(row_N, turn_N), dtype=torch.float64, device=self.bank.device)
+        totals = Totals(*(int(count) for count in self.workers.sum(counts)))
+        weight_N = token_weights(self.algorithm.aggregate, row_N, turn_N, totals, torch.float64)
+        weights = weight_N.split([len(row.targets) for row in rows])
+        report: dict[str, float] = {"tokens": float(sum(map(len, rows))), "trained": float(len(row_N)), "gap_max": 0.0}
+        for number, batch in enumerate(micro_batches(rows, self.train.token_budget)):
+            part = [rows[row] for row in batch]
+            reference = self._reference(part) if self.algorithm.kl.coef or number == 0 else None
+            with self.bank.use(learner.name):
+                logp_N, entropy_N, gap_N = self._score(part)
+                loss, stats = policy_loss(
+                    self.algorithm,
+                    logp_N,
+                    torch.cat([old[row] for row in batch]) if old is not None else None,
+                    self._tensor([row.engine for row in part], logp_N),
+                    reference if self.algorithm.kl.coef else None,
+                    self._tensor([row.advantage for row in part], logp_N),
+                    torch.cat([weights[row] for row in batch]).to(logp_N),
+                    entropy_N,
+                )
+                loss.backward()
+            weight = torch.cat([weights[row] for row in batch]).to(gap_N)
+            stats |= {"loss": loss.detach(), "gap": (weight * gap_N).sum()}
+            if reference is not None and not self.algorithm.kl.coef:
+                # not in the loss, so it is measured on the first micro-batch alone, which costs one forward pass
+                stats["kl_sample"] = (reference - logp_N.detach()).expm1().sub(reference - logp_N.detach()).sum()
+                stats["kl_tokens"] = torch.tensor(float(len(logp_N)))
+            report["gap_max"] = max(report["gap_max"], float(gap_N.max()))
+            for key, value in stats.items():
+                if key != "gap_max":
+                    report[key] = report.get(key, 0.0) + float(value)
+        return report
+
+    def _score(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
+        """(log-prob, entropy, |log-prob gap to the engine|) of every trained token, under the adapter in use.
+
+        The log-prob is that of the tempered distribution. Only the gap looks at top-k and top-p, because the engine's
+        log-probs do: the ratio of the full to the truncated distribution is the importance weight that is due.
+        """
+        ids_RL, predictor_N = collate(rows)
+        device = self.bank.device
+        hidden = self.bank.hidden(torch.from_numpy(ids_RL).to(device), use_cache=False)
+        hidden_N = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(predictor_N).to(device)]
+        target_N = torch.from_numpy(np.concatenate([row.ids[row.targets] for row in rows])).to(device)
+        vocabulary = self.bank.config.vocab_size
+        pieces = []
+        for hidden_C, target_C in _chunks(hidden_N, target_N, max(1, LOGITS_AT_ONCE // vocabulary)):
+            if len(hidden_C) < len(hidden_N) and torch.is_grad_enabled():
+                pieces.append(checkpoint(self._token_scores, hidden_C, target_C, use_reentrant=False))
+            else:
+                pieces.append(self._token_scores(hidden_C, target_C))
+        logp_N, entropy_N, sampled_N = (torch.cat(column) for column in zip(*pieces, strict=True))
+        gap_N = (sampled_N - self._tensor([row.engine for row in rows], sampled_N)).abs()
+        return logp_N, entropy_N, gap_N
+
+    def _token_scores(self, hidden_C: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.bank.head(hidden_C)
+        tempered = Sampling(temperature=self.sampling.temperature)
+        logprobs = sampled_logprobs(logits, tempered)
+        logp = logprobs.gather(-1, target_C[:, None]).squeeze(-1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.algorithm.entropy != 0):
+            entropy = -(logprobs.exp() * logprobs).sum(-1)
+        with torch.no_grad():
+            truncated = self.sampling.top_k or self.sampling.top_p < 1
+            sampled = sampled_logprobs(logits, self.sampling).gather(-1, target_C[:, None]).squeeze(-1) if truncated else logp
+        return logp, entropy, sampled.detach()
+
+    def _reference(self, rows: Sequence[Row]) -> Tensor:
+        """Log-probs of the trained tokens under the base, adapters off."""
+        with torch.no_grad(), self.bank.use(None):
+            return self._score(rows)[0]
+
+    def _tensor(self, pieces: Sequence[np.ndarray], like: Tensor) -> Tensor:
+        return torch.from_numpy(np.concatenate(pieces)).to(like)
+
+    def _totals(self, report: dict[str, float]) -> dict[str, float]:
+        """Sums over processes, and the KL sample turned into a mean."""
+        keys = sorted(key for key in REPORTED if key != "gap_max")
+        values = torch.tensor([report.get(key, 0.0) for key in keys], dtype=torch.float64, device=self.bank.device)
+        worst = self.workers.gather([report["gap_max"]])
+        total = dict(zip(keys, self.workers.sum(values).tolist(), strict=True)) | {"gap_max": max(worst)}
+        sample, tokens = total.pop("kl_sample"), total.pop("kl_tokens")
+        return total | ({"kl": sample / tokens} if tokens else {})
+
+    def _check_gap(self, learner: Learner, report: dict[str, float]) -> None:
+        if not report["gap"] <= self.train.gap_limit:
+            raise EngineError(
+                f"update {learner.version}: the engine's log-probs of {learner.name} differ from the trainer's by "
+                f"{report['gap']:.4g} on average (at most {report['gap_max']:.4g}); train.gap_limit is "
+                f"{self.train.gap_limit}. The engine does not play with the adapter that is being trained"
+            )
+
+
+REPORTED = (
+    "loss policy kl kl_sample kl_tokens entropy clip_fraction off_policy_weight gap gap_max tokens trained".split()
+)
+
+
+def _chunks(hidden_N: Tensor, target_N: Tensor, size: int) -> zip:
+    return zip(hidden_N.split(size), target_N.split(size), strict=True)
