@@ -1,0 +1,1 @@
+"""Evaluation: trained teams against scripted players and each other, with intervals."""

@@ -77,6 +77,9 @@ class Optimizer(Strict):
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0, description="the agent's gradient is clipped to this norm")
     warmup_updates: int = Field(0, ge=0, description="linear rise of the learning rate over the first updates")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="how the learning rate falls, to zero after train.updates"
+    )
 
 
 class Agent(Strict):

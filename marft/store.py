@@ -94,7 +94,8 @@ def write_jsonl(episodes: Sequence[Episode], path: Path) -> None:
 
 def read_jsonl(path: Path) -> list[Episode]:
     """The episodes of a JSONL file."""
-    return [Episode.from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028, which JSON leaves as it is
+    return [Episode.from_dict(json.loads(line)) for line in lines if line]
 
 
 class _Json:
@@ -104,14 +105,23 @@ class _Json:
         self._seen: dict[Any, str] = {}
 
     def __call__(self, value: Any) -> str:
-        if isinstance(value, list) and len(value) < 4 and all(isinstance(item, tuple) for item in value):
-            value = tuple(value)  # messages; hashable, and JSON writes both alike
-        try:
-            return self._seen[value]
-        except KeyError:
-            return self._seen.setdefault(value, json.dumps(value, ensure_ascii=False))
-        except TypeError:
+        key = _texts(value)
+        if key is None:
             return json.dumps(value, ensure_ascii=False)
+        if key not in self._seen:
+            self._seen[key] = json.dumps(value, ensure_ascii=False)
+        return self._seen[key]
+
+
+def _texts(value: Any) -> Any:
+    """A key for a text or a few messages; None for anything else, since 1, 1.0 and True are the same key."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and 0 < len(value) < 4:
+        key = tuple(value)
+        if all(type(item) is tuple and all(type(text) is str for text in item) for item in key):
+            return key
+    return None
 
 
 def _offsets(lengths: Sequence[int]) -> pa.Array:

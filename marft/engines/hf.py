@@ -23,6 +23,8 @@ from marft.sampling import pick, sampled_logprobs
 from marft.seeds import uniforms
 
 FROZEN = "frozen:"
+SHARED_PREFIX = 8
+"""Fewest tokens in common for which a pass of its own pays."""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class HFEngine:
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         loop = asyncio.get_running_loop()
+        if self._waiting and self._waiting[0][1].get_loop() is not loop:
+            self._waiting.clear()  # their loop was stopped before they were answered; nobody waits for them
         futures = [loop.create_future() for _ in requests]
         if not self._waiting:
             loop.call_soon(self._flush_when_quiet, loop, 0)
@@ -87,7 +91,8 @@ class HFEngine:
         if len(self._waiting) > seen:
             loop.call_soon(self._flush_when_quiet, loop, len(self._waiting))
             return
-        waiting, self._waiting = self._waiting, []
+        waiting = [(request, future) for request, future in self._waiting if not future.done()]
+        self._waiting = []
         try:
             completions = self.complete([request for request, _ in waiting])
         except Exception as error:
@@ -104,23 +109,36 @@ class HFEngine:
         batches: dict[tuple[str, Sampling], list[int]] = {}
         for number, request in enumerate(requests):
             batches.setdefault((request.policy, request.sampling), []).append(number)
+        for (_, sampling), numbers in batches.items():
+            self._check_lengths([requests[number] for number in numbers], sampling)
         completions: list[Completion | None] = [None] * len(requests)
-        for (policy, sampling), numbers in batches.items():
-            slots = {number: self._slot(requests[number], number) for number in numbers}
-            numbers.sort(key=lambda number, slots=slots: slots[number].number)
-            for start in range(0, len(numbers), self.max_batch):
-                part = numbers[start : start + self.max_batch]
-                done = self._complete_batch(policy, sampling, [requests[n] for n in part], [slots[n] for n in part])
-                for number, completion in zip(part, done, strict=True):
-                    completions[number] = completion
-            if not self.reuse_cache:
-                self._forget(policy)
+        try:
+            for (policy, sampling), numbers in batches.items():
+                taken: set[int] = set()
+                slots = {number: self._slot(requests[number], number, taken) for number in numbers}
+                numbers.sort(key=lambda number, slots=slots: slots[number].number)
+                for start in range(0, len(numbers), self.max_batch):
+                    part = numbers[start : start + self.max_batch]
+                    done = self._complete_batch(policy, sampling, [requests[n] for n in part], [slots[n] for n in part])
+                    for number, completion in zip(part, done, strict=True):
+                        completions[number] = completion
+                if not self.reuse_cache:
+                    self._forget(policy)
+        except BaseException:
+            self.end_sessions()  # a slot may name ids whose keys and values were never computed
+            raise
         return completions
 
-    def _slot(self, request: Request, number: int) -> _Slot:
-        """The request's slot, with as much of it kept as the prompt shares with what is cached."""
+    def _slot(self, request: Request, number: int, taken: set[int]) -> _Slot:
+        """The request's slot, with as much of it kept as the prompt shares with what is cached.
+
+        A slot serves one request at a time: of two with the same session in one call, the second gets another slot.
+        """
         slots = self._slots.setdefault(request.policy, {})
-        slot = slots.setdefault(request.session or f"#{number}/{request.seed}", _Slot(len(slots)))
+        slot = slots.setdefault(request.session or f"#{number}", _Slot(len(slots)))
+        if slot.number in taken:
+            slot = slots.setdefault(f"#{number}", _Slot(len(slots)))
+        taken.add(slot.number)
         held, prompt = slot.ids, request.prompt_ids
         keep = min(len(held), len(prompt) - 1)
         if held[:keep] != prompt[:keep]:
@@ -132,7 +150,6 @@ class HFEngine:
     def _complete_batch(
         self, policy: str, sampling: Sampling, requests: Sequence[Request], slots: Sequence[_Slot]
     ) -> list[Completion]:
-        self._check_lengths(requests, sampling)
         adapter = None if policy == f"{FROZEN}base" else policy
         count = len(requests)
         seeds = np.array([request.seed for request in requests], dtype=np.uint64)
@@ -140,6 +157,8 @@ class HFEngine:
         logprobs = np.zeros((count, sampling.max_new_tokens))
         lengths = np.zeros(count, dtype=np.int64)
         stopped = np.zeros(count, dtype=bool)
+        with self.bank.use(adapter):
+            self._share_prefix(policy, requests, slots)
         feed = [request.prompt_ids[len(slot.ids) :] for request, slot in zip(requests, slots, strict=True)]
         self.counters.reused += sum(len(slot.ids) for slot in slots)
         active = np.arange(count)
@@ -172,6 +191,24 @@ class HFEngine:
             )
             for n in range(count)
         ]
+
+    def _share_prefix(self, policy: str, requests: Sequence[Request], slots: Sequence[_Slot]) -> None:
+        """Compute what new conversations begin with in common (a game's rules) once, and copy it to the others."""
+        fresh = [number for number, slot in enumerate(slots) if not slot.ids]
+        if len(fresh) < 2:
+            return
+        prompts = [requests[number].prompt_ids for number in fresh]
+        low, high = min(prompts), max(prompts)  # whatever two sorted ends share, all between them share
+        most = min(map(len, prompts)) - 1
+        common = next((n for n in range(most) if low[n] != high[n]), most)
+        if common < SHARED_PREFIX:
+            return
+        first, *others = (slots[number] for number in fresh)
+        self._forward(policy, [prompts[0][:common]], [first])
+        numbers = torch.tensor([slot.number for slot in others], device=self.bank.device)
+        self._caches[policy].copy(first.number, numbers, common, len(self._slots[policy]))
+        for slot in others:
+            slot.ids.extend(first.ids)
 
     def _forward(self, policy: str, feed: Sequence[Sequence[int]], slots: Sequence[_Slot]) -> torch.Tensor:
         """Feed each slot its new ids; logits (rows, vocabulary) after the last of them."""

@@ -47,13 +47,26 @@ class SlotCache(Cache):
         _, heads, _, width = states.shape
         if layer == len(store):
             store.append(states.new_zeros(self.slots, self.capacity, heads, width))
-        held = store[layer]
-        if held.shape[0] < self.slots or held.shape[1] < self.capacity:
-            grown = states.new_zeros(self.slots, self.capacity, heads, width)
-            grown[: held.shape[0], : held.shape[1]] = held
-            store[layer] = held = grown
+        held = self._grown(store, layer)
         held[self._slots, self._positions] = states.transpose(1, 2)
         return held[self._rows, : self._length].transpose(1, 2)
+
+    def _grown(self, store: list[Tensor], layer: int) -> Tensor:
+        """A layer's tensor, made large enough for all slots and positions."""
+        held = store[layer]
+        if held.shape[0] < self.slots or held.shape[1] < self.capacity:
+            grown = held.new_zeros(self.slots, self.capacity, *held.shape[2:])
+            grown[: held.shape[0], : held.shape[1]] = held
+            store[layer] = held = grown
+        return held
+
+    def copy(self, source: int, targets_B: Tensor, length: int, most_slots: int) -> None:
+        """Give other slots the first `length` positions of one."""
+        self.slots = max(self.slots, most_slots)
+        for store in (self.keys, self.values):
+            for layer in range(len(store)):
+                held = self._grown(store, layer)
+                held[targets_B, :length] = held[source, :length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0

@@ -36,6 +36,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: Any = None
+        self._new = self._overwrite = False
 
     @property
     def metrics(self) -> Path:
@@ -46,7 +47,8 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def open(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
-        """Create or take over the folder, lock it, and store the recipe. Only the main process calls it."""
+        """Lock the folder and check that this recipe may use it; nothing that is there is touched yet."""
+        self._new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "a")  # noqa: SIM115 - held for the life of the run
@@ -55,20 +57,35 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
+            self._lock = None
             raise RunFolderError(f"run folder {self.path} is in use by another process; choose another --out") from None
+        self._overwrite = overwrite
         stored = self.path / "recipe.yaml"
-        if stored.exists() and overwrite:
-            self._empty()
-        if stored.exists():
-            if not resume:
-                raise RunFolderError(f"run folder {self.path} holds a run; pass --resume, --overwrite or another --out")
+        if not stored.exists() or overwrite:
+            return
+        if resume:
             self._same_recipe(stored, recipe)
-        write_text(stored, dump_recipe(recipe))
+        elif self.metrics.exists() or self.checkpoints.exists():  # else it died before its first update: nothing to lose
+            raise RunFolderError(f"run folder {self.path} holds a run; pass --resume, --overwrite or another --out")
+
+    def begin(self, recipe: Recipe) -> None:
+        """Everything is loaded and the run can start: store the recipe and its circumstances."""
+        if self._overwrite:
+            self._empty()
+        write_text(self.path / "recipe.yaml", dump_recipe(recipe))
         write_text(self.path / "run.json", json.dumps(facts(recipe), indent=2) + "\n")
+
+    def abandon(self) -> None:
+        """The run could not start: leave no trace of a folder that was not there before."""
+        self.close()
+        if self._new:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         if self._lock is not None:
             self._lock.close()
+            self._lock = None
 
     def keep_until(self, update: int) -> None:
         """Forget what a killed run wrote past `update`: metrics lines and episode files that will be made again."""

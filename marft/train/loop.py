@@ -53,8 +53,15 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = 
     with contextlib.closing(folder):
         if workers.main:
             folder.open(recipe, resume=resume, overwrite=overwrite)
+        try:
+            trainer = Trainer(recipe, folder, workers)
+        except BaseException:
+            folder.abandon()
+            raise
+        if workers.main:
+            folder.begin(recipe)
         workers.wait()
-        Trainer(recipe, folder, workers).run()
+        trainer.run()
     workers.wait()
     return out
 

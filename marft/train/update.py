@@ -7,6 +7,7 @@ complete and the engine has been found to agree with the trainer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,14 @@ def make_learner(bank: AdapterBank, name: str, settings: Optimizer) -> Learner:
         weight_decay=settings.weight_decay,
     )
     return Learner(name, optimizer, settings)
+
+
+def learning_rate(settings: Optimizer, update: int, updates: int) -> float:
+    """The learning rate of update number `update` of `updates`: a linear rise, then the schedule's fall."""
+    rise = min(1.0, (update + 1) / (settings.warmup_updates + 1))
+    done = min(1.0, update / updates)
+    fall = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[settings.schedule]
+    return settings.learning_rate * rise * fall
 
 
 @dataclass
@@ -101,7 +110,6 @@ class Updater:
     ) -> dict[str, float]:
         """One optimizer step on `rows`."""
         parameters = self.bank.parameters(learner.name)
-        learner.optimizer.zero_grad(set_to_none=True)
         report = self._accumulate(learner, rows, old)
         flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
         flat = self.workers.sum(flat)
@@ -115,11 +123,12 @@ class Updater:
         pieces = flat.split([parameter.numel() for parameter in parameters])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
-        rise = min(1.0, (learner.version + 1) / (learner.settings.warmup_updates + 1))
+        rate = learning_rate(learner.settings, learner.version, self.train.updates)
         for group in learner.optimizer.param_groups:
-            group["lr"] = learner.settings.learning_rate * rise
+            group["lr"] = rate
         learner.optimizer.step()
-        return report | {"grad_norm": norm, "learning_rate": learner.settings.learning_rate * rise}
+        learner.optimizer.zero_grad(set_to_none=True)  # agents take turns: only one gradient is ever in memory
+        return report | {"grad_norm": norm, "learning_rate": rate}
 
     def _accumulate(self, learner: Learner, rows: Sequence[Row], old: list[Tensor] | None) -> dict[str, float]:
         """Forward and backward over all micro-batches; gradients add up in the parameters."""

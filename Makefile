@@ -1,0 +1,42 @@
+# `make demo` and `make test` each set themselves up on a bare machine: Python 3.11 to 3.13 with venv and pip.
+PYTHON ?= python3
+VENV   ?= .venv
+# The newest torch the tests were run with. Where pip finds a build for the CPU under this version, it takes that one.
+TORCH  ?= torch==2.13.0
+RUN    := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.PHONY: help demo test test-all lint bench clean
+
+help:
+	@echo "make demo      train two teams on the prisoner's dilemma, evaluate them, write a report"
+	@echo "make test      lint and the quick tests"
+	@echo "make test-all  everything, the slow tests too"
+	@echo "make bench     speed and memory, into benchmarks/RESULTS.md"
+	@echo "make clean     remove the virtual environment and build products"
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet "$(TORCH)"
+	$(RUN) -m pip install --quiet -e ".[dev]"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(RUN) recipes/prisoners_dilemma/demo.py --out runs/demo
+
+lint: $(STAMP)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+
+test: lint
+	$(RUN) -m pytest -m "not learning and not distributed and not server"
+
+test-all: lint
+	$(RUN) -m pytest
+
+bench: $(STAMP)
+	$(RUN) benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

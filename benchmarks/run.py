@@ -1,0 +1,104 @@
+"""Speed and memory of rollout and update on the tiny model, written to benchmarks/RESULTS.md.
+
+Every figure is measured in this run: medians over repeated, interleaved rounds after a warm-up. Ratios are what to
+read; absolute numbers belong to the machine they were made on.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import torch
+import typer
+
+from marft.cli import quiet_libraries
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="counted rounds of each measurement")] = 5,
+    out: Annotated[Path, typer.Option(help="the file to write")] = HERE / "RESULTS.md",
+) -> None:
+    """Measure everything and write the table."""
+    quiet_libraries()
+    sys.path.insert(0, str(HERE))
+    import speed
+
+    tables = [
+        ("Games", speed.decisions(rounds)),
+        ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
+        ("Keys and values kept from turn to turn", speed.cache_reuse(rounds)),
+        ("Peak memory by number of agents", memory()),
+    ]
+    out.write_text(render(tables), encoding="utf-8")
+    print(out.read_text(encoding="utf-8"))
+
+
+def memory() -> list[tuple[str, str]]:
+    """Peak memory of a whole process that updates 2 or 8 agents on the same number of rows in all."""
+    found = {}
+    for agents in (2, 8):
+        command = [sys.executable, str(HERE / "memory.py"), str(agents)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+        found[agents] = json.loads(done.stdout.splitlines()[-1])
+    mib = 2**20
+    net = {agents: figures["peak"] - figures["adapters"] for agents, figures in found.items()}
+    rows = [
+        (
+            f"{agents} agents",
+            f"peak {figures['peak'] / mib:,.0f} MiB, of it base {figures['base'] / mib:,.0f} MiB, adapters with their "
+            f"optimizer states {figures['adapters'] / mib:,.1f} MiB",
+        )
+        for agents, figures in found.items()
+    ]
+    return [*rows, ("8 agents : 2 agents, without the adapters", f"{net[8] / net[2]:.3f}")]
+
+
+def render(tables: list[tuple[str, list[tuple[str, str]]]]) -> str:
+    """The tables as Markdown under the facts of the machine."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("marft", "torch", "transformers", "peft"))
+    lines = [
+        "# Benchmark results",
+        "",
+        "Made by `make bench`. Medians; read the ratios, the absolute numbers are this machine's.",
+        "",
+        f"- machine: {platform.machine()}, {torch.get_num_threads()} threads, no accelerator used",
+        f"- versions: Python {platform.python_version()}, {versions}",
+    ]
+    for title, rows in tables:
+        lines += ["", f"## {title}", "", "| what | figure |", "|---|---|"]
+        lines += [f"| {what} | {figure} |" for what, figure in rows]
+    return "\n".join(lines) + "\n"
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each call, the calls taking turns, one round uncounted."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            taken = timed(call)
+            if number:
+                seconds[name].append(taken)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,152 @@
+"""The timed parts of the benchmark: games, rollout, update, and what keeping keys and values is worth."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from run import ROOT, medians
+
+from marft.engines import hf
+from marft.game import play_scripted
+from marft.games import make_game
+from marft.recipe import load_recipe
+from marft.rollout import plan_update
+from marft.train import update as update_module
+from marft.train.folder import RunFolder
+from marft.train.loop import Trainer
+from marft.train.workers import Workers
+
+RECIPE = ROOT / "recipes" / "prisoners_dilemma" / "ad_align.yaml"
+
+
+def trainer(*overrides: str) -> Trainer:
+    """The demo's ad_align trainer, in a folder of its own."""
+    recipe = load_recipe(RECIPE, ["trackers=[]", *overrides])
+    folder = RunFolder(Path(tempfile.mkdtemp(prefix="marft-bench-")))
+    made = Trainer(recipe, folder, Workers(Accelerator(cpu=True)))
+    for name, learner in made.learners.items():
+        made.engine.publish(name, learner.version)
+    return made
+
+
+def decisions(rounds: int) -> list[tuple[str, str]]:
+    """Decisions a second through observe and act, scripted players answering."""
+    game = make_game("prisoners_dilemma", {"rounds": 100})
+    players = {"alice": game.players["AllC"], "bob": game.players["AllD"]}
+    episodes = 200
+
+    def play() -> None:
+        for seed in range(episodes):
+            play_scripted(game, seed, players)
+
+    seconds = medians({"play": play}, rounds)["play"]
+    return [("prisoner's dilemma with scripted players, one core", f"{episodes * 200 / seconds:,.0f} decisions/s")]
+
+
+class ModelClock:
+    """Seconds inside the model: forward, head, sampling, backward and the optimizer's step, by wrapping them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._depth = 0
+
+    def wrap(self, owner: Any, name: str) -> None:
+        call = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            self._depth += 1
+            try:
+                return call(*arguments, **options)
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self.seconds += time.perf_counter() - began
+
+        setattr(owner, name, timed)
+
+
+@contextlib.contextmanager
+def model_clock(made: Trainer) -> Iterator[ModelClock]:
+    """Count what `made` and everything it uses spend in the model."""
+    clock = ModelClock()
+    kept = [(owner, name, getattr(owner, name)) for owner, name in _MODEL_CALLS]
+    for owner, name in _MODEL_CALLS:
+        clock.wrap(owner, name)
+    clock.wrap(made.bank, "hidden")
+    clock.wrap(made.bank, "head")
+    for learner in made.learners.values():
+        clock.wrap(learner.optimizer, "step")
+    try:
+        yield clock
+    finally:
+        for owner, name, call in kept:
+            setattr(owner, name, call)
+
+
+_MODEL_CALLS = [(torch.Tensor, "backward"), (hf, "sampled_logprobs"), (hf, "pick"), (update_module, "sampled_logprobs")]
+
+
+def training(rounds: int) -> list[tuple[str, str]]:
+    """Whole updates, and their parts."""
+    made = trainer()
+    made.step()
+    lines, shares, sampled, fed = [], [], [], []
+    with model_clock(made) as clock:
+        for _ in range(rounds):
+            clock.seconds = 0.0
+            made.engine.counters = hf.Counters()
+            began = time.perf_counter()
+            line = made.step()
+            whole = time.perf_counter() - began
+            lines.append(line | {"whole": whole})
+            shares.append(1 - clock.seconds / whole)
+            sampled.append(made.engine.counters.sampled / line["seconds/rollout"])
+            fed.append(made.engine.counters.fed / line["seconds/rollout"])
+
+    def mid(key: str) -> float:
+        return median(line[key] for line in lines)
+
+    turns = made.recipe.rollout.groups * made.recipe.rollout.group_size * 20
+    tokens = median(sum(line[f"agent/{name}/tokens"] for name in made.learners) for line in lines)
+    return [
+        ("one update, all of it", f"{mid('whole'):.2f} s"),
+        ("rollout", f"{mid('seconds/rollout'):.2f} s: {turns / mid('seconds/rollout'):,.0f} decisions/s"),
+        ("tokens through the model in rollout", f"{median(fed):,.0f} tokens/s fed, {median(sampled):,.0f} sampled"),
+        ("update of both agents", f"{mid('seconds/update'):.2f} s: {tokens / mid('seconds/update'):,.0f} tokens/s trained"),
+        ("credit", f"{1000 * mid('seconds/credit'):.0f} ms"),
+        ("episodes to disk and metrics", f"{1000 * mid('seconds/store'):.0f} ms"),
+        ("outside forward, backward, sampling and optimizer", f"{100 * median(shares):.1f} % of the update"),
+    ]
+
+
+def cache_reuse(rounds: int) -> list[tuple[str, str]]:
+    """The same rollout with and without the cache, for two lengths of the game."""
+    rows = []
+    for length in (10, 30):
+        made = {keep: trainer(f"engine.reuse_cache={keep}", f"game.rounds={length}") for keep in ("true", "false")}
+        counts = {}
+
+        def play(keep: str, made: dict[str, Trainer] = made, counts: dict[str, int] = counts) -> None:
+            made[keep].engine.counters = hf.Counters()
+            asyncio.run(made[keep].rollout.play(plan_update(made[keep].recipe, 0)))
+            counts[keep] = made[keep].engine.counters.fed
+
+        seconds = medians({keep: lambda keep=keep: play(keep) for keep in made}, rounds)
+        rows.append(
+            (
+                f"{length} rounds",
+                f"{seconds['true']:.2f} s and {counts['true']:,} tokens with, {seconds['false']:.2f} s and "
+                f"{counts['false']:,} tokens without: {seconds['false'] / seconds['true']:.1f} times as fast",
+            )
+        )
+    return rows

@@ -1,0 +1,217 @@
+"""Playing teams against opponents: same instances for all, seats swapped, everything on disk.
+
+A pairing puts the team in one seat and the opponent in all others, for each seat in turn; self-play puts the team in
+every seat. All episodes of all pairings are played together, so that the engine batches across them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marft import __version__
+from marft.bank import AdapterBank
+from marft.config import Recipe
+from marft.engines.hf import HFEngine
+from marft.episode import Episode, finished
+from marft.errors import RecipeError, RunFolderError
+from marft.eval.results import SCHEMA, write_results
+from marft.eval.stats import interval
+from marft.games import make_game
+from marft.lookup import nearest
+from marft.model import base_source, load_base
+from marft.recipe import load_recipe
+from marft.rollout import SCRIPTED, Plan
+from marft.seeds import derive
+from marft.store import write_parquet
+from marft.team import make_rollout
+from marft.train.checkpoint import latest_checkpoint
+from marft.train.folder import run_recipe
+
+
+@dataclass(frozen=True)
+class Team:
+    """A trained team: seat -> name of its policy in the arena's bank."""
+
+    name: str
+    source: Path
+    recipe: Recipe
+    adapters: dict[str, Path]
+    """Agent -> its PEFT folder."""
+
+    def policy(self, seat: str) -> str:
+        filled = self.recipe.team[seat]
+        return f"{self.name}/{filled.agent}" if filled.agent is not None else str(filled)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """`team` in one of `seats` at a time, `opponent` in the others; for self-play the team in all."""
+
+    team: str
+    opponent: str
+    kind: str
+    tables: tuple[tuple[tuple[str, ...], Mapping[str, str]], ...]
+    """(seats of the team, seat -> policy), one per way of sitting."""
+
+
+def evaluate(
+    teams: Mapping[str, Path],
+    out: Path,
+    *,
+    against: str = "all",
+    episodes: int = 64,
+    seed: int = 0,
+    resamples: int = 200,
+    recipe: Path | None = None,
+) -> dict[str, Any]:
+    """Play all pairings, write `out`/results.json and `out`/episodes, return the results."""
+    loaded = [load_team(name, path, recipe) for name, path in teams.items()]
+    first = loaded[0].recipe
+    for team in loaded[1:]:
+        for key in ("game", "model", "sampling"):
+            if getattr(team.recipe, key) != getattr(first, key):
+                raise RecipeError(f"eval: {team.name} and {loaded[0].name} differ in {key}; evaluate them one by one")
+    game = make_game(first.game.name, first.game.options)
+    pairings = pair(loaded, _opponents(against, game.players), game.seats)
+    base = load_base(first)
+    bank = AdapterBank(base.model)
+    for team in loaded:
+        for agent, folder in team.adapters.items():
+            bank.load(f"{team.name}/{agent}", folder)
+    engine = HFEngine(bank, base.chat.stop_ids, max_batch=first.engine.max_batch)
+    rollout = make_rollout(first, base.chat, bank, engine)
+    rollout.seed = derive(seed, "eval")
+    plans = [
+        Plan(number, table * episodes + index, derive(seed, "eval-instance", index), seats, update=0)
+        for number, pairing in enumerate(pairings)
+        for table, (_, seats) in enumerate(pairing.tables)
+        for index in range(episodes)
+    ]
+    played = asyncio.run(rollout.play(plans))
+    write_parquet(played, out / "episodes" / "update-000000.parquet")
+    done = finished(played)
+    results = {
+        "schema": SCHEMA,
+        "marft": __version__,
+        "game": first.game.name,
+        "teams": {team.name: _describe(team) for team in loaded},
+        "settings": {
+            "base": base_source(first) if first.model.name != "tiny" else "tiny",
+            "sampling": first.sampling.model_dump(),
+            "episodes_per_seat": episodes,
+            "seed": seed,
+            "resamples": resamples,
+            "interval": 0.95,
+        },
+        "pairs": [
+            _measure(pairing, done[start : start + count], type(game), episodes, resamples, derive(seed, "bootstrap"))
+            for pairing, start, count in _slices(pairings, episodes)
+        ],
+    }
+    write_results(results, out / "results.json")
+    return results
+
+
+def load_team(name: str, path: Path, recipe: Path | None) -> Team:
+    """A team from a run folder, or with `recipe` from a folder that holds one PEFT folder per agent."""
+    if recipe is None:
+        settings = run_recipe(path)
+        newest = latest_checkpoint(path / "checkpoints")
+        folder = newest / "adapters" if newest is not None else path / "adapters"
+    else:
+        settings, folder = load_recipe(recipe), path
+    adapters = {agent: folder / agent for agent in settings.agents}
+    for agent, place in adapters.items():
+        if not (place / "adapter_config.json").is_file():
+            raise RunFolderError(f"eval: {name} has no adapter of {agent} at {place}; has the run saved a checkpoint?")
+    return Team(name, path, settings, adapters)
+
+
+def pair(teams: list[Team], players: list[str], seats: tuple[str, ...]) -> list[Pairing]:
+    """Self-play of each team, each against each scripted player, and each against each other."""
+    pairings = []
+    for team in teams:
+        everywhere = {seat: team.policy(seat) for seat in seats}
+        pairings.append(Pairing(team.name, "self", "self", ((seats, everywhere),)))
+        if len(seats) < 2:
+            continue
+        for player in players:
+            against = {seat: f"{SCRIPTED}{player}" for seat in seats}
+            tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in seats)
+            pairings.append(Pairing(team.name, player, "scripted", tables))
+        for other in teams:
+            if other is not team:
+                against = {seat: other.policy(seat) for seat in seats}
+                tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in seats)
+                pairings.append(Pairing(team.name, other.name, "team", tables))
+    return pairings
+
+
+def _slices(pairings: list[Pairing], episodes: int) -> list[tuple[Pairing, int, int]]:
+    slices, start = [], 0
+    for pairing in pairings:
+        count = len(pairing.tables) * episodes
+        slices.append((pairing, start, count))
+        start += count
+    return slices
+
+
+def _measure(
+    pairing: Pairing, played: list[Episode], game: Any, episodes: int, resamples: int, seed: int
+) -> dict[str, Any]:
+    """The pairing's metrics with intervals: each resample draws instances, with all their ways of sitting."""
+    tables = [
+        (seats, played[number * episodes : (number + 1) * episodes]) for number, (seats, _) in enumerate(pairing.tables)
+    ]
+
+    def statistic(drawn: list[int]) -> dict[str, float]:
+        found = [_table_metrics(game, seats, [rows[index] for index in drawn]) for seats, rows in tables]
+        return {key: sum(one[key] for one in found) / len(found) for key in found[0]}
+
+    return {
+        "team": pairing.team,
+        "opponent": pairing.opponent,
+        "kind": pairing.kind,
+        "episodes": len(played),
+        "seats": [seat for seats, _ in tables for seat in seats],
+        "metrics": interval(statistic, episodes, resamples, seed),
+    }
+
+
+def _table_metrics(game: Any, seats: tuple[str, ...], rows: list[Episode]) -> dict[str, float]:
+    """What the team did and earned in its seats, and what the other seats earned."""
+    pooled = {key: value for key, value in game.metrics(rows, seats).items() if not _per_seat(key, rows[0].seats)}
+    returns = [episode.returns() for episode in rows]
+    pooled["return"] = sum(r[seat] for r in returns for seat in seats) / (len(rows) * len(seats))
+    others = [seat for seat in rows[0].seats if seat not in seats]
+    if others:
+        pooled["opponent_return"] = sum(r[seat] for r in returns for seat in others) / (len(rows) * len(others))
+    return pooled
+
+
+def _per_seat(key: str, seats: tuple[str, ...]) -> bool:
+    return any(key.startswith(f"{seat}/") or key.endswith(f"_{seat}") for seat in seats)
+
+
+def _opponents(against: str, players: Mapping[str, Any]) -> list[str]:
+    if against == "none":
+        return []
+    if against == "all":
+        return list(players)
+    names = [name.strip() for name in against.split(",") if name.strip()]
+    for name in names:
+        if name not in players:
+            raise RecipeError(f"--against: no player {name!r}{nearest(name, players)}")
+    return names
+
+
+def _describe(team: Team) -> dict[str, Any]:
+    return {
+        "source": str(team.source),
+        "recipe": team.recipe.name,
+        "adapters": {agent: str(path.relative_to(team.source)) for agent, path in team.adapters.items()},
+    }

@@ -1,0 +1,167 @@
+"""The command line: marft train | eval | report | show.
+
+Commands only read flags, call the library and print. A MarftError becomes one clear message and its own exit code;
+`--debug` shows the traceback instead. Heavy imports stand inside the commands, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from marft import __version__
+from marft.errors import MarftError, RecipeError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Fine-tune teams of language-model agents with multi-agent reinforcement learning.",
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="the recipe, a YAML file", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="changes to the recipe, key.sub=value, e.g. [bold]train.updates=20 seed=3[/]", show_default=False),
+]
+
+
+def main() -> None:
+    """Entry point: run a command, turn a user's error into a message and an exit code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("marft").setLevel(logging.INFO)
+    try:
+        app(standalone_mode=True)
+    except MarftError as error:
+        if debug:
+            raise
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; what was saved is whole, go on with --resume", style="yellow")
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _about(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+    if version:
+        typer.echo(f"marft {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/<the recipe's name>")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the newest checkpoint in the run folder")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="empty a run folder that holds a run")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe and what it costs")] = False,
+) -> None:
+    """Train the agents of a recipe.
+
+    Runs in one process, or in several by [bold]accelerate launch -m marft train RECIPE[/]. The run folder holds the
+    resolved recipe, metrics.jsonl, the episodes, checkpoints and, in adapters/, plain PEFT folders. A run that was
+    stopped, by whatever, goes on with --resume.
+    """
+    from marft.recipe import dump_recipe, load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    if dry_run:
+        from marft.plan import print_plan
+
+        typer.echo(dump_recipe(loaded))
+        print_plan(loaded, Console())
+        return
+    quiet_libraries()
+    from marft.train.loop import train as run
+
+    folder = run(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite)
+    if os.environ.get("RANK", "0") == "0":
+        Console(stderr=True).print(f"adapters, metrics and episodes are in {folder}", highlight=False, soft_wrap=True)
+
+
+@app.command("eval")
+def evaluate(
+    teams: Annotated[list[str], typer.Argument(help="run folders, or NAME=FOLDER; with --recipe also adapter folders")],
+    out: Annotated[Path, typer.Option(help="where results.json and the episodes go")] = Path("runs/eval"),
+    against: Annotated[str, typer.Option(help="scripted players, comma-separated; [bold]all[/], or [bold]none[/]")] = "all",
+    episodes: Annotated[int, typer.Option(min=1, help="instances per seat and pairing")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="seed of instances and sampling")] = 0,
+    resamples: Annotated[int, typer.Option(min=20, help="bootstrap resamples behind the intervals")] = 200,
+    recipe: Annotated[Path | None, typer.Option(help="recipe that gives game and base where folders hold only adapters")] = None,
+) -> None:
+    """Play trained teams against themselves, scripted players and each other.
+
+    Every pairing is played on the same instances with seats swapped. Numbers come with 95 % bootstrap intervals over
+    instances. Writes results.json and the episodes, prints a table.
+    """
+    quiet_libraries()
+    from marft.eval.arena import evaluate as play
+    from marft.eval.results import print_table
+
+    named = dict(_named(team) for team in teams)
+    if len(named) < len(teams):
+        raise RecipeError("eval: two teams have the same name; give them names as NAME=FOLDER")
+    results = play(named, out, against=against, episodes=episodes, seed=seed, resamples=resamples, recipe=recipe)
+    print_table(results, Console())
+    Console(stderr=True).print(f"results are in {out / 'results.json'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="run folders, or NAME=FOLDER")],
+    out: Annotated[Path, typer.Option(help="the HTML file to write")] = Path("runs/report.html"),
+    results: Annotated[Path | None, typer.Option(help="results.json of marft eval, for the evaluation part")] = None,
+    title: Annotated[str | None, typer.Option(help="headline of the report")] = None,
+) -> None:
+    """Write one self-contained HTML file: learning curves, evaluation, transcripts."""
+    from marft.report import write_report
+
+    write_report(dict(_named(run) for run in runs), out, results=results, title=title)
+    Console(stderr=True).print(f"the report is {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="a run folder, or a .parquet or .jsonl file of episodes")],
+    update: Annotated[int | None, typer.Option(help="only this update's episodes")] = None,
+    episode: Annotated[str | None, typer.Option(help="only the episode with this id")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="how many episodes at most")] = 3,
+    sort: Annotated[str, typer.Option(help="id, best or worst (by return)")] = "id",
+    tokens: Annotated[bool, typer.Option("--tokens", help="also show token ids with their log-probabilities")] = False,
+) -> None:
+    """Print episodes readably: who saw what, said what, did what, earned what."""
+    from marft.show import show_episodes
+
+    console = Console()
+    show_episodes(path, update=update, episode=episode, limit=limit, tokens=tokens, sort=sort, console=console)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """NAME=FOLDER, or a folder that is its own name."""
+    name, equals, folder = text.partition("=")
+    return (name, Path(folder)) if equals else (Path(text).resolve().name, Path(text))
+
+
+def quiet_libraries() -> None:
+    """Keep other libraries' progress bars and advice out of the way of ours."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging as transformers_logging
+
+    hush: list[Callable[[], Any]] = [transformers_logging.disable_progress_bar, transformers_logging.set_verbosity_error]
+    for call in hush:
+        call()
