@@ -7,24 +7,24 @@ one RecipeError that says what was given, what is allowed and what comes nearest
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from marft.errors import RecipeError
 from marft.game import Game, Options
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.lookup import explain, nearest, short
 
 GAMES: dict[str, type[Game]] = {
     game.name: game for game in (PrisonersDilemma, StagHunt, Chicken, BattleOfSexes, MatchingPennies, Coordination)
@@ -48,8 +48,8 @@ def find_game(name: str) -> type[Game]:
         return _checked(name, _guarded(name, added[name].load))
     known = [*GAMES, *sorted(added.names)]
     raise RecipeError(
-        f"game {_short(name)} is not known; the nearest is {_nearest(name, known)!r}. Known: {', '.join(known)}; "
-        "an own game is named path/to/file.py:Class or package.module:Class"
+        f"game {short(name)} is not known{nearest(name, known)} (an own game is named path/to/file.py:Class or "
+        "package.module:Class)"
     )
 
 
@@ -58,37 +58,7 @@ def read_options(game: type[Game], options: Mapping[str, Any] | None = None) -> 
     try:
         return game.Options.model_validate(dict(options or {}))
     except ValidationError as error:
-        lines = [f"game {game.name}, {_explain(game.Options, dict(item))}" for item in error.errors()]
-        raise RecipeError("\n".join(lines)) from None
-
-
-def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
-    path = [str(part) for part in item["loc"]]
-    if item["type"] == "extra_forbidden":
-        fields = _fields(model, path[:-1])
-        hint = f"the nearest is {_nearest(path[-1], fields)!r}. Known: {', '.join(fields)}" if fields else "it has none"
-        return f"option {'.'.join(path)} is not known; {hint}"
-    value = "is missing" if item["type"] == "missing" else f"= {_short(item['input'])}"
-    return f"option {'.'.join(path)} {value}: {item['msg'].removeprefix('Value error, ')}"
-
-
-def _fields(model: Any, path: Iterable[str]) -> list[str]:
-    """Names of the options at `path`, for the hint."""
-    for part in path:
-        field = model.model_fields.get(part)
-        model = field.annotation if field is not None else None
-        if not (inspect.isclass(model) and issubclass(model, BaseModel)):
-            return []
-    return list(model.model_fields)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
+        raise RecipeError(explain(error, game.Options, "game.")) from None
 
 
 def _from_place(name: str) -> Any:
@@ -101,7 +71,7 @@ def _from_place(name: str) -> Any:
         module = _guarded(name, lambda: importlib.import_module(place))
     if not hasattr(module, attribute):
         classes = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Game)]
-        hint = f"; the nearest game is {_nearest(attribute, classes)!r}" if classes else ", and no other game"
+        hint = nearest(attribute, classes) or ", and no other game"
         raise RecipeError(f"game {name!r}: {place} has no {attribute!r}{hint}")
     return getattr(module, attribute)
 
@@ -134,7 +104,7 @@ def _guarded(name: str, load: Any) -> Any:
 
 def _checked(name: str, cls: Any) -> type[Game]:
     if not (inspect.isclass(cls) and issubclass(cls, Game)):
-        raise RecipeError(f"game {name!r} is {_short(cls)}, not a subclass of marft.game.Game")
+        raise RecipeError(f"game {name!r} is {short(cls)}, not a subclass of marft.game.Game")
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise RecipeError(f"game {name!r} does not define {', '.join(missing)}")
     if not isinstance(getattr(cls, "name", None), str):

@@ -22,7 +22,8 @@ from marft.game import Message
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _PLACEHOLDER = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
-_THINKING = "</think>"
+_THINKING = re.compile("(</?think>)")
+_LINES = re.compile(r"(\n*)(.*?)(\n*)", re.DOTALL)
 
 
 class Chat:
@@ -37,7 +38,7 @@ class Chat:
             raise ModelError(f"model: the tokenizer of {tokenizer.name_or_path!r} has no chat template")
         self.tokenizer = tokenizer
         self.control = _control_tokens(tokenizer)
-        self._control_pattern = re.compile("|".join(map(re.escape, sorted(self.control, key=len, reverse=True))) or "$^")
+        self._control_pattern = re.compile("|".join(map(re.escape, sorted(self.control, key=len, reverse=True))) or "(?!)")
         self._control_ids = frozenset(self.control.values())
         self._plain = functools.lru_cache(maxsize=65536)(self._encode_plain)
         self._skeleton = functools.lru_cache(maxsize=4096)(self._render_skeleton)
@@ -80,12 +81,12 @@ class Chat:
 
         prepared = []
         for role, text in messages:
-            if role == "assistant":  # literal, but for its control tokens and placeholder marks
-                text = re.sub(f"[{_OPEN}{_CLOSE}]", "", text)
-                text = self._control_pattern.sub(lambda match: _keep_thinking(match.group(), placeholder), text)
-            else:
-                text = placeholder(text)
-            prepared.append({"role": role, "content": text})
+            # Of what the assistant said the template sees the marks of thinking and the newlines around them, no more.
+            pieces = _THINKING.split(text) if role == "assistant" else [text]
+            for number in range(0, len(pieces), 2):
+                before, core, after = _LINES.fullmatch(pieces[number]).groups()
+                pieces[number] = before + (placeholder(core) if core else "") + after
+            prepared.append({"role": role, "content": "".join(pieces)})
         return self._fill(self._template(prepared, prompt=True), contents)
 
     def appended(self, roles: tuple[str, ...], answered: int) -> tuple[str, bool]:
@@ -134,11 +135,11 @@ class Chat:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False)) if text else ()
 
     def _encode_plain(self, text: str) -> tuple[int, ...]:
-        pieces = [text]
-        while any(self._control_pattern.search(piece) for piece in pieces):  # cut each control token after one character
-            cut = (self._control_pattern.sub(lambda match: match[0][0] + _OPEN + match[0][1:], p) for p in pieces)
-            pieces = [part for piece in cut for part in piece.split(_OPEN)]
-        ids = self._encode_pieces(pieces)
+        pieces, start = [], 0
+        while found := self._control_pattern.search(text, start):  # cut each control token after one character
+            pieces.append(text[start : found.start() + 1])
+            start = found.start() + 1
+        ids = self._encode_pieces([*pieces, text[start:]])
         if not self._control_ids.isdisjoint(ids):  # a normaliser turned other characters into a control token
             ids = self._encode_pieces(list(text))
         if not self._control_ids.isdisjoint(ids):
@@ -147,11 +148,6 @@ class Chat:
 
     def _encode_pieces(self, pieces: Sequence[str]) -> list[int]:
         return [token for piece in pieces if piece for token in self.tokenizer.encode(piece, add_special_tokens=False)]
-
-
-def _keep_thinking(token: str, placeholder: Any) -> str:
-    """Thinking marks stay literal, since the template looks for them; any other control token becomes plain text."""
-    return token if token in ("<think>", "</think>") else placeholder(token)
 
 
 def _control_tokens(tokenizer: Any) -> dict[str, int]:
@@ -166,7 +162,10 @@ def _control_tokens(tokenizer: Any) -> dict[str, int]:
 
 @dataclass
 class Conversation:
-    """One seat's conversation, as the ids its engine sees. `hear`, then `answer`, and so on in turn."""
+    """One seat's conversation, as the ids its engine sees. `hear`, then `answer`, and so on in turn.
+
+    thought: `ids` holds thinking that the template will drop when it is asked again.
+    """
 
     chat: Chat
     ids: list[int] = field(default_factory=list)
@@ -195,6 +194,7 @@ class Conversation:
         follows, kept = self.chat.appended(tuple(self.roles), answered)
         if not kept or (self.thought and self.chat.rewrites_thinking):
             self.ids = self.chat.render_rewritten(list(zip(self.roles, self.texts, strict=True)))
+            self.thought = self.thought and self.roles[-1] != "user"  # templates keep what follows the last question
             return list(self.ids), True
         new = self.chat.fill(follows, self.contents)
         if new and self.ids[-1] == new[0] and new[0] in self.chat.stop_ids:
@@ -209,5 +209,5 @@ class Conversation:
         self.roles.append("assistant")
         self.contents.append(())
         self.texts.append(text)
-        self.thought = self.thought or _THINKING in text
+        self.thought = self.thought or "</think>" in text
         return text

@@ -43,7 +43,11 @@ def replace_folder(path: Path) -> Iterator[Path]:
         if path.exists():  # a folder cannot be replaced in one move; the old one steps aside first
             aside = path.with_name(f".{path.name}.old-{os.getpid()}")
             os.replace(path, aside)
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                os.replace(aside, path)
+                raise
             shutil.rmtree(aside, ignore_errors=True)
         else:
             os.replace(temporary, path)

@@ -1,25 +1,85 @@
-"""Names to things: the nearest known name for a message, and a user's own object by path."""
+"""Names to things: what a wrong name or value is told, and a user's own object by path."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import importlib.util
+import re
 import sys
-from collections.abc import Iterable
+import types
+import typing
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from marft.errors import RecipeError
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: Any, known: Iterable[Any]) -> str:
     """The end of an error message: "; did you mean 'rounds'?" or, with nothing near, the known names."""
     names = [str(name) for name in known]
     found = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     if found:
         return f"; did you mean {found[0]!r}?"
     return f"; known: {', '.join(sorted(names))}" if names else ""
+
+
+def short(value: Any) -> str:
+    """A value as it stands in an error message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def explain(error: ValidationError, model: type[BaseModel], prefix: str = "", also: Iterable[str] = ()) -> str:
+    """One line per complaint of pydantic about a `model`: the dotted key, what is wrong, the value, the nearest name.
+
+    prefix: what stands before every key ("game."). also: keys that may stand at the top beside the model's own.
+    """
+    lines = (_complaint(item, model, prefix, also) for item in error.errors())
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _complaint(item: Mapping[str, Any], model: type[BaseModel], prefix: str, also: Iterable[str]) -> str:
+    place = [part for part in item["loc"] if "[" not in str(part)]  # pydantic adds the branch of a union: "tuple[str]"
+    key = (prefix + ".".join(map(str, place))).rstrip(".")
+    if item["type"] == "extra_forbidden":
+        known = fields_at(model, place[:-1]) + (list(also) if len(place) == 1 else [])
+        return f"{key}: unknown key{nearest(place[-1], known) or '; no keys are known here'}"
+    if item["type"] == "missing":
+        return f"{key}: required, but missing"
+    if item["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        near = difflib.get_close_matches(str(item["input"]), allowed, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        return f"{key}: cannot be {short(item['input'])}; {meant}allowed: {', '.join(allowed)}"
+    return f"{key}: {item['msg'].removeprefix('Value error, ')} (got {short(item['input'])})"
+
+
+def fields_at(model: Any, place: Iterable[Any]) -> list[str]:
+    """Names of the keys that a recipe may use at a dotted place under `model`; empty where there is no such place."""
+    for part in place:
+        model = _inner(model, part)
+    return [info.alias or name for name, info in getattr(model, "model_fields", {}).items()]
+
+
+def _inner(model: Any, part: Any) -> Any:
+    """The type at `part` (a field's name, a mapping's key, a place in a list) of a type; None where there is none."""
+    fields = getattr(model, "model_fields", None)
+    if fields is not None:
+        found = [info.annotation for name, info in fields.items() if part in (name, info.alias)]
+        return _not_none(found[0]) if found else None
+    arguments = typing.get_args(model)  # dict[str, X] or tuple[X, ...]
+    return _not_none(arguments[-1] if typing.get_origin(model) is dict else arguments[0]) if arguments else None
+
+
+def _not_none(annotation: Any) -> Any:
+    """X out of X | None."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return next(item for item in typing.get_args(annotation) if item is not type(None))
+    return annotation
 
 
 def load_object(reference: str, where: str) -> Any:

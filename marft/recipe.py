@@ -6,21 +6,34 @@ valid name. Nothing here imports torch.
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from marft.config import Recipe
 from marft.credit.presets import algorithm
 from marft.errors import RecipeError
 from marft.games import make_game
-from marft.lookup import load_object, nearest
+from marft.lookup import explain, load_object, nearest
 from marft.rewards import load_reward
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML whose numbers are those people write: in YAML 1.1, which PyYAML reads, 3e-3 is a text."""
+
+
+class _YamlOut(yaml.SafeDumper):
+    """The same, so that a text that looks like a number is quoted."""
+
+
+for _yaml in (_Yaml, _YamlOut):
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -39,7 +52,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(explain(error, Recipe)) from None
+        raise RecipeError(explain(error, Recipe, also=("base",))) from None
     recipe = with_default_team(recipe)
     check_names(recipe)
     return recipe
@@ -47,7 +60,8 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML; `parse_recipe` reads it back to the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, width=100)
+    data = recipe.model_dump(mode="json", by_alias=True)
+    return yaml.dump(data, Dumper=_YamlOut, sort_keys=False, width=100, allow_unicode=True)
 
 
 def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -58,7 +72,7 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise RecipeError(f"recipe {path} is not a file")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Yaml)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} is not readable as YAML: {error}") from None
     if not isinstance(data, dict):
@@ -83,6 +97,8 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     """A section that picks another thing by name or kind must not keep the old one's options."""
+    if value.keys() <= _SEAT and below.keys() <= _SEAT:
+        return bool(value)
     return any(key in value and value[key] != below.get(key, value[key]) for key in ("name", "kind", "use", "preset"))
 
 
@@ -92,34 +108,30 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise RecipeError(f"override {override!r} must read key.sub=value")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
         raise RecipeError(f"override {override!r}: the value is not YAML: {error}") from None
-    if isinstance(value, str):
-        value = _number(value)
-    *parents, last = key.strip().split(".")
+    *parents, last = names = key.strip().split(".")
+    if not all(names):
+        raise RecipeError(f"override {override!r}: the key {key.strip()!r} has an empty part")
     node: Any = data
     for name in parents:
         below = node.get(name)
         if below is None:
             below = node[name] = {}
         elif isinstance(below, str):  # a bare name stands for {name: ...}, {preset: ...} or {kind: ...}
-            below = node[name] = {_SHORT.get(name, "kind"): below}
+            short = "agent" if node is data.get("team") else _SHORT.get(name, "kind")
+            below = node[name] = {short: below}
         if not isinstance(below, dict):
             raise RecipeError(f"override {override!r}: {name} is {below!r}, not a section")
         node = below
+    if last in _SEAT and node.keys() <= _SEAT:
+        node.clear()  # a seat has one policy: the new one takes the old one's place
     node[last] = value
 
 
 _SHORT = {"game": "name", "model": "name", "algorithm": "preset"}
-
-
-def _number(text: str) -> Any:
-    """YAML 1.1 reads 3e-3 as text; people mean the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+_SEAT = {"agent", "scripted", "frozen"}
 
 
 def with_default_team(recipe: Recipe) -> Recipe:
@@ -169,57 +181,3 @@ def load_player(game: Any, name: str, where: str) -> Any:
     if ":" in name:
         return load_object(name, where)
     raise RecipeError(f"{where}: {game.name} has no player {name!r}{nearest(name, game.players)}")
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line per complaint of pydantic: the dotted key, what is wrong, the value seen, the nearest key."""
-    lines = []
-    for item in error.errors():
-        place = [str(part) for part in item["loc"]]
-        key = ".".join(place)
-        if item["type"] == "extra_forbidden":
-            known = fields_at(model, item["loc"][:-1])
-            lines.append(f"{key}: unknown key{nearest(place[-1], known)}")
-        elif item["type"] == "missing":
-            lines.append(f"{key}: required, but missing")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{key}: {message} (got {_short(item.get('input'))})")
-    return "\n".join(dict.fromkeys(lines))
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def fields_at(model: Any, place: Iterable[Any]) -> list[str]:
-    """Names of the fields a recipe may use at a dotted place, to suggest the nearest."""
-    for part in place:
-        model = _inner(model, part)
-        if model is None:
-            return []
-    return [info.alias or name for name, info in getattr(model, "model_fields", {}).items()]
-
-
-def _inner(model: Any, part: Any) -> Any:
-    fields = getattr(model, "model_fields", None)
-    if fields is not None:
-        for name, info in fields.items():
-            if part in (name, info.alias):
-                return _plain(info.annotation)
-        return None
-    arguments = typing.get_args(model)  # dict[str, X] or tuple[X, ...]
-    return _plain(arguments[-1] if typing.get_origin(model) is dict else arguments[0]) if arguments else None
-
-
-def _plain(annotation: Any) -> Any:
-    """X out of X | None."""
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        inner = [item for item in typing.get_args(annotation) if item is not type(None)]
-        return inner[0]
-    return annotation
-
-
-
-

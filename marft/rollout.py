@@ -117,7 +117,7 @@ class Player:
                 )
             turn.completion_ids, turn.logprobs = completion.token_ids, completion.logprobs
             turn.text = self._conversations[turn.seat].answer(completion.token_ids)
-        result = self.game.act({turn.seat: turn.text for turn in self._asked})
+        result = self.game.act({turn.seat: spoken(turn.text) for turn in self._asked})
         for turn in self._asked:
             turn.action = result.actions.get(turn.seat)
             turn.invalid = turn.seat in result.invalid
@@ -165,7 +165,7 @@ class Rollout:
         except TimeoutError:
             over = sum(task.done() and not task.cancelled() for task in playing)
             raise EngineError(
-                f"rollout: {over} of {len(plans)} episodes were over after {self.deadline:.0f} s; raise "
+                f"rollout: {over} of {len(plans)} episodes were over after {self.deadline:g} s; raise "
                 "rollout.deadline or play fewer episodes"
             ) from None
         except BaseExceptionGroup as errors:
@@ -203,14 +203,22 @@ class Rollout:
 
     async def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         """Scripted policies to the scripted engine, all others to the model's; answers in the requests' order."""
-        scripted = [request for request in requests if request.policy.startswith(SCRIPTED)]
-        if not scripted:
-            return await self.model.generate(requests)
-        answers = {id(r): c for r, c in zip(scripted, await self.scripted.generate(scripted), strict=True)}
-        others = [request for request in requests if id(request) not in answers]
-        if others:
-            answers |= {id(r): c for r, c in zip(others, await self.model.generate(others), strict=True)}
-        return [answers[id(request)] for request in requests]
+        answers: dict[int, Completion] = {}
+        for engine, scripted in ((self.scripted, True), (self.model, False)):
+            numbers = [n for n, request in enumerate(requests) if request.policy.startswith(SCRIPTED) is scripted]
+            if not numbers:
+                continue
+            completions = await engine.generate([requests[n] for n in numbers])
+            if len(completions) != len(numbers):
+                raise EngineError(f"engine: {len(numbers)} requests were answered with {len(completions)} completions")
+            answers |= zip(numbers, completions, strict=True)
+        return [answers[n] for n in range(len(requests))]
+
+
+def spoken(text: str) -> str:
+    """What the game is told of an answer: what comes after its thinking, or all of it where there is none."""
+    _, mark, said = text.rpartition("</think>")
+    return said.lstrip() if mark else text
 
 
 def _guard(call: Callable[..., Any], *arguments: Any) -> Any:

@@ -67,6 +67,8 @@ def build_tiny(recipe: Recipe) -> Path:
         tokenizer = train_tokenizer(scripts, settings)
         model = new_model(tokenizer, settings)
         warm_up(model, tokenizer, scripts, settings)
+    if (folder / "config.json").is_file():  # another process built the same one meanwhile, and may be reading it
+        return folder
     with replace_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from marft.blocks import KL, Algorithm, Alignment, Attribution, Baseline, OffPolicy, Return
 from marft.errors import RecipeError
+from marft.lookup import explain, nearest
 
 
 class Preset(NamedTuple):
@@ -75,12 +75,12 @@ def algorithm(settings: str | Algorithm | Mapping[str, Any]) -> Algorithm:
     try:
         return Algorithm.model_validate(blocks)
     except ValidationError as error:
-        raise RecipeError("; ".join(_explain(item) for item in error.errors())) from None
+        raise RecipeError(explain(error, Algorithm, "algorithm.", also=("preset",))) from None
 
 
 def _preset(name: Any) -> Preset:
     if not isinstance(name, str) or name not in PRESETS:
-        raise RecipeError(f"algorithm: no preset '{name}'{_nearest(name, PRESETS)}")
+        raise RecipeError(f"algorithm: no preset {name!r}{nearest(name, PRESETS)}")
     return PRESETS[name]
 
 
@@ -92,26 +92,3 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
             value = {"kind": value}
         merged[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
     return merged
-
-
-def _explain(item: Mapping[str, Any]) -> str:
-    """One pydantic complaint in the words of the recipe."""
-    path, value = item["loc"], item["input"]
-    where = "algorithm: " + ".".join(str(part) for part in path)
-    if item["type"] == "extra_forbidden":
-        return f"{where} is not known{_nearest(path[-1], _options(path[:-1]))}"
-    if item["type"] == "literal_error":
-        allowed = [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{where} cannot be '{value}'{_nearest(value, allowed)} (allowed: {', '.join(allowed)})"
-    return f"{where}: {item['msg']}, got {value!r}"
-
-
-def _options(path: tuple[Any, ...]) -> list[str]:
-    """The words that may stand under `path`: the blocks at the top, a block's options below."""
-    blocks = {field.alias or name: field.annotation for name, field in Algorithm.model_fields.items()}
-    return list(blocks[path[0]].model_fields) if path else ["preset", *blocks]
-
-
-def _nearest(word: Any, options: Iterable[str]) -> str:
-    near = get_close_matches(str(word), list(options), 1, 0.0)
-    return f"; the nearest is '{near[0]}'" if near else ""

@@ -1,0 +1,139 @@
+"""Which curves a report shows: the main ones in a fixed order, conditional cooperation, and whatever else was recorded.
+
+Metrics are keys of metrics.jsonl; a pattern's `*` stands for an agent or a seat, each of which becomes a line. Among
+several runs the colour says the run and the pattern of the line the agent; in a single run the colour says the agent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from marft.report.chart import Figure, Series, bar_chart, line_chart
+from marft.report.names import CONDITIONAL, POSITIVE, SHARES, label_of, meaning_of, name_of
+from marft.report.runs import Run, mean
+from marft.report.text import short
+
+MAIN = (
+    ("game/cooperation",),
+    ("game/return_*", "game/return"),
+    ("agent/*/kl",),
+    ("agent/*/entropy",),
+    ("agent/*/grad_norm",),
+    ("game/invalid",),
+    ("agent/*/gap",),
+)
+"""One chart each, drawn from the first pattern that any run has."""
+
+PARTS = ("rollout", "credit", "update", "store", "save")
+
+
+def main_figures(runs: Sequence[Run]) -> list[Figure]:
+    """The charts everyone looks at first."""
+    chosen = [next((pattern for pattern in patterns if _found(runs, pattern)), None) for patterns in MAIN]
+    return [_figure(runs, pattern) for pattern in chosen if pattern is not None]
+
+
+def conditional_figures(runs: Sequence[Run]) -> list[Figure]:
+    """P(C | own last move, the other's) over training, empty for games without it."""
+    return [_figure(runs, f"game/{key}") for key in CONDITIONAL if _found(runs, f"game/{key}")]
+
+
+def other_figures(runs: Sequence[Run]) -> tuple[list[Figure], list[tuple[str, str]]]:
+    """Every remaining metric: those that vary as charts, the others as (heading, value)."""
+    figures, constants = [], []
+    for pattern in _other_patterns(runs):
+        values = {v for run in runs for key, _ in _matches(run, pattern) for v in run.column(key) if math.isfinite(v)}
+        if len(values) > 1:
+            figures.append(_figure(runs, pattern))
+        elif values:
+            constants.append((_title(pattern), short(values.pop())))
+    return figures, constants
+
+
+def recent_rows(runs: Sequence[Run]) -> list[tuple[str, list[float]]]:
+    """Rows of the table of recent means: the game's own metrics, then what moved in the agents."""
+    keys = dict.fromkeys(key for run in runs for key in run.keys())  # noqa: SIM118 - Run is no mapping
+    game = [key for key in keys if key.startswith("game/") and key.count("/") == 1]
+    agents = [key for key in keys if key.startswith("agent/") and key.endswith(("/kl", "/entropy", "/grad_norm", "/gap"))]
+    agents.sort(key=lambda key: ("kl", "entropy", "grad_norm", "gap").index(key.rpartition("/")[2]))
+    return [(label_of(key), [run.recent(key) for run in runs]) for key in [*game, *agents]]
+
+
+def time_figure(runs: Sequence[Run]) -> tuple[Figure, list[tuple[str, list[float]]]]:
+    """Seconds an update takes, by part, as a chart and as the rows of its table."""
+    keys = dict.fromkeys(key for run in runs for key in run.keys() if key.startswith("seconds/"))  # noqa: SIM118
+    names = [key.removeprefix("seconds/") for key in keys]
+    parts = [name for name in PARTS if name in names] + [name for name in names if name not in PARTS]
+    spent = {part: [_per_update(run, f"seconds/{part}") for run in runs] for part in parts}
+    bars = [(run.name, [spent[part][place] for part in parts]) for place, run in enumerate(runs) if run.lines]
+    caption = "Mean over all updates of a run. Rollout is the play itself, update the gradient and its publication."
+    figure = bar_chart("Seconds per update, by part", caption, bars, parts)
+    return figure, [(part, spent[part]) for part in parts]
+
+
+def _per_update(run: Run, key: str) -> float:
+    """Parts that do not happen in every update (saving) count as nothing where they did not."""
+    return mean([value if math.isfinite(value) else 0.0 for value in run.column(key)]) if run.lines else 0.0
+
+
+def _figure(runs: Sequence[Run], pattern: str) -> Figure:
+    members = list(dict.fromkeys(member for run in runs for _, member in _matches(run, pattern)))
+    series = []
+    for hue, run in enumerate(runs):
+        for key, member in _matches(run, pattern):
+            place = members.index(member)
+            alone = len(runs) == 1
+            label = " · ".join(part for part in ("" if alone else run.name, member) if part) or run.name
+            style = {"hue": place} if alone else {"hue": hue, "dash": place}
+            series.append(Series(label, [float(update) for update in run.updates()], run.column(key), **style))
+    metric = pattern.partition("/")[2].removeprefix("*/").removesuffix("_*")
+    caption = meaning_of(metric) if not pattern.startswith("reward/") else "What this reward term gave, all seats, per episode."
+    return line_chart(_title(pattern), caption, series, unit=metric in SHARES, zero=metric in POSITIVE)
+
+
+def _title(pattern: str) -> str:
+    kind, _, rest = pattern.partition("/")
+    metric = rest.removeprefix("*/").removesuffix("_*")
+    if kind == "reward":
+        return f"Reward: {metric}"
+    owner = " per agent" if kind == "agent" else " per seat" if "*" in rest else ""
+    return name_of(metric) + owner
+
+
+def _matches(run: Run, pattern: str) -> list[tuple[str, str]]:
+    """(key, member) of the run's keys under the pattern; a member of the game is one of its seats."""
+    before, star, after = pattern.partition("*")
+    found = []
+    for key in run.keys():  # noqa: SIM118
+        member = key[len(before) : len(key) - len(after)] if star else ""
+        if key != before + member + after or "/" in member or (star and not member):
+            continue
+        if star and pattern.startswith("game/") and member not in run.seats():
+            continue
+        found.append((key, member))
+    return found
+
+
+def _found(runs: Sequence[Run], pattern: str) -> bool:
+    return any(_matches(run, pattern) for run in runs)
+
+
+def _other_patterns(runs: Sequence[Run]) -> list[str]:
+    shown = {pattern for patterns in MAIN for pattern in patterns} | {f"game/{key}" for key in CONDITIONAL}
+    terms = {key for run in runs for key in run.keys() if key.startswith("reward/")}  # noqa: SIM118
+    patterns: dict[str, None] = {}
+    for run in runs:
+        for key in run.keys():  # noqa: SIM118
+            kind, _, rest = key.partition("/")
+            owner, slash, metric = rest.partition("/")
+            if kind == "agent" and slash:
+                patterns[f"agent/*/{metric}"] = None
+            elif kind == "game" and slash:
+                if f"game/{metric}" not in run.keys():  # noqa: SIM118 - the pooled one says enough
+                    patterns[f"game/*/{metric}" if owner in run.seats() else key] = None
+            elif kind == "game" and not any(rest == f"return_{seat}" for seat in run.seats()):
+                patterns[key] = None
+            elif (kind == "reward" and len(terms) > 1) or key == "episodes/failed":
+                patterns[key] = None
+    return [pattern for pattern in patterns if pattern not in shown]
