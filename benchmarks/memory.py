@@ -53,7 +53,9 @@ def main(agents: int) -> None:
             {
                 "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 "base": sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad),
-                "adapters": 4 * 3 * size,  # weights and two AdamW moments, float32; one gradient at a time is everybody's
+                "adapters": 4
+                * 3
+                * size,  # weights and two AdamW moments, float32; one gradient at a time is everybody's
             }
         )
     )

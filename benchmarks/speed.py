@@ -53,7 +53,7 @@ def decisions(rounds: int) -> list[tuple[str, str]]:
 
 
 class ModelClock:
-    """Seconds inside the model: forward, head, sampling, backward and the optimizer's step, by wrapping them."""
+    """Seconds in generate, forward, backward and the optimizer's step, by wrapping them."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -93,7 +93,7 @@ def model_clock(made: Trainer) -> Iterator[ModelClock]:
             setattr(owner, name, call)
 
 
-_MODEL_CALLS = [(torch.Tensor, "backward"), (hf, "sampled_logprobs"), (hf, "pick"), (update_module, "sampled_logprobs")]
+_MODEL_CALLS = [(torch.Tensor, "backward"), (hf.HFEngine, "complete"), (update_module, "sampled_logprobs")]
 
 
 def training(rounds: int) -> list[tuple[str, str]]:
@@ -122,10 +122,13 @@ def training(rounds: int) -> list[tuple[str, str]]:
         ("one update, all of it", f"{mid('whole'):.2f} s"),
         ("rollout", f"{mid('seconds/rollout'):.2f} s: {turns / mid('seconds/rollout'):,.0f} decisions/s"),
         ("tokens through the model in rollout", f"{median(fed):,.0f} tokens/s fed, {median(sampled):,.0f} sampled"),
-        ("update of both agents", f"{mid('seconds/update'):.2f} s: {tokens / mid('seconds/update'):,.0f} tokens/s trained"),
+        (
+            "update of both agents",
+            f"{mid('seconds/update'):.2f} s: {tokens / mid('seconds/update'):,.0f} tokens/s trained",
+        ),
         ("credit", f"{1000 * mid('seconds/credit'):.0f} ms"),
         ("episodes to disk and metrics", f"{1000 * mid('seconds/store'):.0f} ms"),
-        ("outside forward, backward, sampling and optimizer", f"{100 * median(shares):.1f} % of the update"),
+        ("outside generate, forward, backward and optimizer", f"{100 * median(shares):.1f} % of the update"),
     ]
 
 

@@ -40,7 +40,9 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     """One row per pairing: means and, where the terminal is wide enough, the half-width of their intervals."""
     known = {key for pairing in results["pairs"] for key in pairing["metrics"]} - LEFT_OUT
     columns = [key for key in COLUMNS if key in known] + sorted(known - COLUMNS.keys())
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=results["game"], title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=results["game"], title_justify="left"
+    )
     for heading in ("team", "against"):
         table.add_column(heading)
     for column in columns:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from marft.config import Adapter
@@ -30,6 +31,8 @@ class AdapterBank:
         self.peft: PeftModel | None = None
         self.names: dict[str, str] = {}
         self._active: str | None = None
+        self._using: list[str | None] = []
+        self._layers: list[BaseTunerLayer] = []
         self._parameters: dict[str, dict[str, nn.Parameter]] = {}
         self._scale, self._softcap = _head_shape(base.config)
         self._check_head()
@@ -67,20 +70,29 @@ class AdapterBank:
 
     def restore(self, name: str, folder: str | Path) -> None:
         """Overwrite an adapter's weights with those of a PEFT folder; names and shapes must be the same."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        stored = load_file(Path(folder) / "adapter_model.safetensors")
+        path = Path(folder) / "adapter_model.safetensors"
+        try:
+            stored = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"adapter of {name}: {path} cannot be read: {error}") from None
         own = self._stored_names(name)
-        for key in own.keys() ^ stored.keys():
+        for key in sorted(own.keys() ^ stored.keys()):
             place = "the folder" if key in stored else "the recipe's adapter"
-            raise ModelError(f"adapter of {name}: {folder} does not fit the recipe: {key} is only in {place}")
+            raise ModelError(
+                f"adapter of {name}: {folder} does not fit the recipe: {key} is only in {place}; "
+                f"set agents.{name}.adapter.targets as they were"
+            )
+        for key, tensor in stored.items():
+            if own[key].shape != tensor.shape:
+                raise ModelError(
+                    f"adapter of {name}: {key} is {tuple(tensor.shape)} in {folder} but {tuple(own[key].shape)} by "
+                    f"the recipe; set agents.{name}.adapter.rank and targets as they were"
+                )
         with torch.no_grad():
             for key, tensor in stored.items():
-                if own[key].shape != tensor.shape:
-                    raise ModelError(
-                        f"adapter of {name}: {key} is {tuple(tensor.shape)} in {folder} but {tuple(own[key].shape)} by "
-                        f"the recipe; set agents.{name}.adapter.rank and targets as they were"
-                    )
                 own[key].copy_(tensor)
 
     def save(self, name: str, folder: str | Path) -> None:
@@ -105,15 +117,17 @@ class AdapterBank:
 
     @contextlib.contextmanager
     def use(self, name: str | None) -> Iterator[None]:
-        """Compute with one adapter, or with the bare base."""
-        if name is None:
-            with self.peft.disable_adapter() if self.peft is not None else contextlib.nullcontext():
-                yield
-            return
-        if name not in self.names:
+        """Compute with one adapter, or with the bare base; inside another `use`, that one comes back afterwards."""
+        if name is not None and name not in self.names:
             raise ModelError(f"adapter: none is called {name!r}; there are {', '.join(self.names) or 'none'}")
-        self._activate(name)
-        yield
+        self._using.append(name)
+        try:
+            self._activate(name)
+            yield
+        finally:
+            self._using.pop()
+            if self._using:
+                self._activate(self._using[-1])
 
     def hidden(self, input_ids: Tensor, **inputs: Any) -> Tensor:
         """Last hidden states (rows, positions, width); `head` turns the ones that matter into logits."""
@@ -129,9 +143,12 @@ class AdapterBank:
         return logits
 
     def _attach(self, name: str, config: PeftConfig) -> None:
-        key = "agent_" + name.replace(".", "_").replace("/", "_")  # a module name, and never part of PEFT's own "lora_"
-        if name in self.names or key in self.names.values():
+        if name in self.names:
             raise ModelError(f"adapter: {name!r} is there already")
+        key = f"agent_{len(self.names)}"  # a module name: the agent's own may hold a dot, or look like PEFT's "lora_A"
+        config.base_model_name_or_path = (
+            self.base.name_or_path
+        )  # PEFT only fills it in for the first adapter, if at all
         try:
             if self.peft is None:
                 self.peft = get_peft_model(self.base, config, adapter_name=key, autocast_adapter_dtype=True)
@@ -148,13 +165,22 @@ class AdapterBank:
         self._parameters[name] = {
             full: parameter for full, parameter in self.peft.named_parameters() if "lora_" in full and mark in full
         }
-        self._active = None
-        self._activate(name)
+        self._layers = [module for module in self.peft.modules() if isinstance(module, BaseTunerLayer)]
+        self.peft.set_adapter(key)
+        self._active = name
 
-    def _activate(self, name: str) -> None:
-        if self._active != name:
-            self.peft.set_adapter(self.names[name])
-            self._active = name
+    def _activate(self, name: str | None) -> None:
+        """Switch PEFT's layers one by one: walking the whole model for it took longer than a tiny model's forward pass."""
+        if self._active == name:
+            return
+        for layer in self._layers:
+            if name is None:
+                layer.enable_adapters(False)
+                continue
+            if self._active is None:
+                layer.enable_adapters(True)
+            layer.set_adapter(self.names[name])
+        self._active = name
 
     def _stored_names(self, name: str) -> dict[str, nn.Parameter]:
         return {full.replace(f".{self.names[name]}.", "."): value for full, value in self._parameters[name].items()}
@@ -168,7 +194,9 @@ class AdapterBank:
         gap = (whole - ours).abs().max().item()
         if not gap <= 1e-2 * max(1.0, whole.abs().max().item()):
             kind = type(self.base).__name__
-            raise ModelError(f"model: {kind} computes its logits in a way marft does not know (they differ by {gap:.3g})")
+            raise ModelError(
+                f"model: {kind} computes its logits in a way marft does not know (they differ by {gap:.3g})"
+            )
 
 
 def _head_shape(config: Any) -> tuple[float, float | None]:

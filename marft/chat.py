@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,10 +38,14 @@ class Chat:
             raise ModelError(f"model: the tokenizer of {tokenizer.name_or_path!r} has no chat template")
         self.tokenizer = tokenizer
         self.control = _control_tokens(tokenizer)
-        self._control_pattern = re.compile("|".join(map(re.escape, sorted(self.control, key=len, reverse=True))) or "(?!)")
+        self._control_pattern = re.compile(
+            "|".join(map(re.escape, sorted(self.control, key=len, reverse=True))) or "(?!)"
+        )
         self._control_ids = frozenset(self.control.values())
-        self._plain = functools.lru_cache(maxsize=65536)(self._encode_plain)
+        self._plain = functools.lru_cache(maxsize=4096)(self._encode_plain)
         self._skeleton = functools.lru_cache(maxsize=4096)(self._render_skeleton)
+        self._text = functools.lru_cache(maxsize=4096)(self._decode)
+        self.follow = functools.lru_cache(maxsize=4096)(self._follow)
         self._ids = functools.lru_cache(maxsize=4096)(self._encode_skeleton)
         after = self._ids(self._after_answer())
         ends = [token for token in after[:1] if token in self._control_ids]
@@ -58,18 +62,15 @@ class Chat:
 
     def text_of(self, completion_ids: Sequence[int]) -> str:
         """What a completion says, without the stop token that ended it."""
-        ids = list(completion_ids)
-        if ids and ids[-1] in self.stop_ids:
-            ids.pop()
-        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self._text(tuple(completion_ids))
 
     def conversation(self) -> Conversation:
         """A new, empty conversation of one seat."""
         return Conversation(self)
 
-    def render(self, roles: Sequence[str], contents: Sequence[Sequence[int]]) -> list[int]:
+    def render(self, roles: Sequence[str], texts: Sequence[str]) -> list[int]:
         """All ids of a conversation up to the point where the assistant speaks next."""
-        return self._fill(self._skeleton(tuple(roles)), contents)
+        return self._fill(self._skeleton(tuple(roles)), [self.plain(text) for text in texts])
 
     def render_rewritten(self, messages: Sequence[tuple[str, str]]) -> list[int]:
         """The same through the template itself: what the assistant said earlier is left to the template to rewrite."""
@@ -81,28 +82,30 @@ class Chat:
 
         prepared = []
         for role, text in messages:
-            # Of what the assistant said the template sees the marks of thinking and the newlines around them, no more.
-            pieces = _THINKING.split(text) if role == "assistant" else [text]
-            for number in range(0, len(pieces), 2):
-                before, core, after = _LINES.fullmatch(pieces[number]).groups()
-                pieces[number] = before + (placeholder(core) if core else "") + after
-            prepared.append({"role": role, "content": "".join(pieces)})
+            if role == "assistant":
+                # Of these the template sees the marks of thinking and the newlines around them, and no letter more.
+                pieces = _THINKING.split(text)
+                for number in range(0, len(pieces), 2):
+                    before, core, after = _LINES.fullmatch(pieces[number]).groups()
+                    pieces[number] = before + (placeholder(core) if core else "") + after
+                prepared.append({"role": role, "content": "".join(pieces)})
+            else:
+                prepared.append({"role": role, "content": placeholder(text)})
         return self._fill(self._template(prepared, prompt=True), contents)
 
-    def appended(self, roles: tuple[str, ...], answered: int) -> tuple[str, bool]:
-        """The skeleton text that follows the last answer, and whether everything before it stayed as it was.
+    def _follow(self, roles: tuple[str, ...], new: tuple[str, ...]) -> tuple[int, ...] | None:
+        """The ids that follow the last answer; None where the template does not leave what is before it as it was.
 
-        `roles` is the conversation so far with the new messages, `answered` the index of the assistant's last answer.
+        `roles` is the conversation with the new messages, `new` their texts; the answer stands right before them.
         """
+        answered = len(roles) - len(new) - 1
         before = self._skeleton(roles[:answered]) + f"{_OPEN}{answered}{_CLOSE}"
         whole = self._skeleton(roles)
-        return whole[len(before) :], whole.startswith(before)
+        if not whole.startswith(before):
+            return None
+        return tuple(self._fill(whole[len(before) :], {answered + 1 + n: self.plain(t) for n, t in enumerate(new)}))
 
-    def fill(self, skeleton: str, contents: Sequence[Sequence[int]]) -> list[int]:
-        """Ids of a skeleton text with its placeholders filled in."""
-        return self._fill(skeleton, contents)
-
-    def _fill(self, skeleton: str, contents: Sequence[Sequence[int]]) -> list[int]:
+    def _fill(self, skeleton: str, contents: Sequence[Sequence[int]] | Mapping[int, Sequence[int]]) -> list[int]:
         ids: list[int] = []
         for number, piece in enumerate(_PLACEHOLDER.split(skeleton)):
             ids.extend(contents[int(piece)] if number % 2 else self._ids(piece))
@@ -126,10 +129,20 @@ class Chat:
     def _drops_thinking(self) -> bool:
         said = "<think>\nmm-thought\n</think>\n\nmm-answer"
         text = self._template(
-            [{"role": "user", "content": "u"}, {"role": "assistant", "content": said}, {"role": "user", "content": "u"}],
+            [
+                {"role": "user", "content": "u"},
+                {"role": "assistant", "content": said},
+                {"role": "user", "content": "u"},
+            ],
             prompt=True,
         )
         return said not in text
+
+    def _decode(self, completion_ids: tuple[int, ...]) -> str:
+        ids = list(completion_ids)
+        if ids and ids[-1] in self.stop_ids:
+            ids.pop()
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def _encode_skeleton(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False)) if text else ()
@@ -151,13 +164,14 @@ class Chat:
 
 
 def _control_tokens(tokenizer: Any) -> dict[str, int]:
-    """Text -> id of the tokens with a meaning beyond their letters: special ones, and any that the template writes."""
-    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else str(tokenizer.chat_template)
-    return {
-        token.content: number
-        for number, token in tokenizer.added_tokens_decoder.items()
-        if len(token.content) > 1 and (token.special or token.content in template)
-    }
+    """Text -> id of the tokens with a meaning beyond their letters: special ones, thinking's, all the template writes."""
+    template = str(tokenizer.chat_template)
+
+    def means(token: Any) -> bool:
+        return token.special or token.content in template or _THINKING.fullmatch(token.content) is not None
+
+    added = tokenizer.added_tokens_decoder.items()
+    return {token.content: number for number, token in added if len(token.content) > 1 and means(token)}
 
 
 @dataclass
@@ -170,7 +184,6 @@ class Conversation:
     chat: Chat
     ids: list[int] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
-    contents: list[Sequence[int]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     thought: bool = False
 
@@ -184,19 +197,18 @@ class Conversation:
         for role, text in messages:
             if len(self.roles) - 1 > max(answered, -1) and self.roles[-1] == role:
                 text = self.texts.pop() + "\n\n" + text
-                self.roles.pop(), self.contents.pop()
+                self.roles.pop()
             self.roles.append(role)
             self.texts.append(text)
-            self.contents.append(self.chat.plain(text))
         if answered < 0:
-            self.ids = self.chat.render(self.roles, self.contents)
+            self.ids = self.chat.render(self.roles, self.texts)
             return list(self.ids), True
-        follows, kept = self.chat.appended(tuple(self.roles), answered)
-        if not kept or (self.thought and self.chat.rewrites_thinking):
+        follows = self.chat.follow(tuple(self.roles), tuple(self.texts[answered + 1 :]))
+        if follows is None or (self.thought and self.chat.rewrites_thinking):
             self.ids = self.chat.render_rewritten(list(zip(self.roles, self.texts, strict=True)))
             self.thought = self.thought and self.roles[-1] != "user"  # templates keep what follows the last question
             return list(self.ids), True
-        new = self.chat.fill(follows, self.contents)
+        new = list(follows)
         if new and self.ids[-1] == new[0] and new[0] in self.chat.stop_ids:
             new = new[1:]  # the engine sampled the end of turn itself
         self.ids.extend(new)
@@ -207,7 +219,6 @@ class Conversation:
         text = self.chat.text_of(completion_ids)
         self.ids.extend(completion_ids)
         self.roles.append("assistant")
-        self.contents.append(())
         self.texts.append(text)
         self.thought = self.thought or "</think>" in text
         return text

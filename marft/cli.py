@@ -31,7 +31,9 @@ app = typer.Typer(
 RecipePath = Annotated[Path, typer.Argument(help="the recipe, a YAML file", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="changes to the recipe, key.sub=value, e.g. [bold]train.updates=20 seed=3[/]", show_default=False),
+    typer.Argument(
+        help="changes to the recipe, key.sub=value, e.g. [bold]train.updates=20 seed=3[/]", show_default=False
+    ),
 ]
 
 
@@ -66,7 +68,9 @@ def train(
     recipe: RecipePath,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default runs/<the recipe's name>")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the newest checkpoint in the run folder")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from the newest checkpoint in the run folder")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="empty a run folder that holds a run")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe and what it costs")] = False,
 ) -> None:
@@ -97,11 +101,15 @@ def train(
 def evaluate(
     teams: Annotated[list[str], typer.Argument(help="run folders, or NAME=FOLDER; with --recipe also adapter folders")],
     out: Annotated[Path, typer.Option(help="where results.json and the episodes go")] = Path("runs/eval"),
-    against: Annotated[str, typer.Option(help="scripted players, comma-separated; [bold]all[/], or [bold]none[/]")] = "all",
+    against: Annotated[
+        str, typer.Option(help="scripted players, comma-separated; [bold]all[/], or [bold]none[/]")
+    ] = "all",
     episodes: Annotated[int, typer.Option(min=1, help="instances per seat and pairing")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="seed of instances and sampling")] = 0,
     resamples: Annotated[int, typer.Option(min=20, help="bootstrap resamples behind the intervals")] = 200,
-    recipe: Annotated[Path | None, typer.Option(help="recipe that gives game and base where folders hold only adapters")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="recipe that gives game and base where folders hold only adapters")
+    ] = None,
 ) -> None:
     """Play trained teams against themselves, scripted players and each other.
 
@@ -162,6 +170,9 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from transformers.utils import logging as transformers_logging
 
-    hush: list[Callable[[], Any]] = [transformers_logging.disable_progress_bar, transformers_logging.set_verbosity_error]
+    hush: list[Callable[[], Any]] = [
+        transformers_logging.disable_progress_bar,
+        transformers_logging.set_verbosity_error,
+    ]
     for call in hush:
         call()

@@ -84,12 +84,17 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings merge key by key, anything else is replaced. A game or preset of another name starts afresh."""
+    """Mappings merge key by key, anything else is replaced; null removes a section (`agents: {bob: null}`).
+
+    A game or preset of another name starts afresh, and so does a seat's policy.
+    """
     result = dict(under)
     for key, value in over.items():
         below = result.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping) and not _renamed(below, value):
             result[key] = merge(below, value)
+        elif value is None and isinstance(below, Mapping):
+            del result[key]
         else:
             result[key] = value
     return result
@@ -127,7 +132,10 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         node = below
     if last in _SEAT and node.keys() <= _SEAT:
         node.clear()  # a seat has one policy: the new one takes the old one's place
-    node[last] = value
+    if value is None and isinstance(node.get(last), dict):
+        del node[last]
+    else:
+        node[last] = value
 
 
 _SHORT = {"game": "name", "model": "name", "algorithm": "preset"}
@@ -141,7 +149,9 @@ def with_default_team(recipe: Recipe) -> Recipe:
     seats = make_game(recipe.game.name, recipe.game.options).seats
     names = list(recipe.agents)
     if len(names) not in (1, len(seats)):
-        raise RecipeError(f"team: {len(names)} agents for the {len(seats)} seats {', '.join(seats)}; say who sits where")
+        raise RecipeError(
+            f"team: {len(names)} agents for the {len(seats)} seats {', '.join(seats)}; say who sits where"
+        )
     chosen = names * len(seats) if len(names) == 1 else names
     team = {seat: {"agent": agent} for seat, agent in zip(seats, chosen, strict=True)}
     return Recipe.model_validate(recipe.model_dump(by_alias=True) | {"team": team})

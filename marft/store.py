@@ -94,7 +94,9 @@ def write_jsonl(episodes: Sequence[Episode], path: Path) -> None:
 
 def read_jsonl(path: Path) -> list[Episode]:
     """The episodes of a JSONL file."""
-    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028, which JSON leaves as it is
+    lines = path.read_text(encoding="utf-8").split(
+        "\n"
+    )  # splitlines would also cut at U+2028, which JSON leaves as it is
     return [Episode.from_dict(json.loads(line)) for line in lines if line]
 
 

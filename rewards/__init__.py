@@ -40,5 +40,7 @@ def load_reward(name: str, options: Mapping[str, Any] | None = None, where: str 
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in options:
             if key not in parameters:
-                raise RecipeError(f"{where}.options.{key}: {name} takes no such option{nearest(key, list(parameters)[1:])}")
+                raise RecipeError(
+                    f"{where}.options.{key}: {name} takes no such option{nearest(key, list(parameters)[1:])}"
+                )
     return functools.partial(function, **options) if options else function

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from marft.config import Sampling
 
 
+DEFAULT = Sampling()
+
+
 @dataclass(slots=True)
 class Request:
     """One completion to make.
@@ -22,7 +25,7 @@ class Request:
     policy: str
     seed: int
     prompt_ids: list[int] = field(default_factory=list)
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = DEFAULT
     session: str = ""
     view: Any = None
 

@@ -8,6 +8,7 @@ depend on what it was batched with.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -59,7 +60,7 @@ class HFEngine:
         self.counters = Counters()
         self.context = getattr(bank.config, "max_position_embeddings", None)
         self._windows = _attention_windows(bank.config)
-        self._waiting: list[tuple[Request, asyncio.Future[Completion]]] = []
+        self._waiting: list[tuple[Sequence[Request], asyncio.Future[list[Completion]]]] = []
         self._caches: dict[str, SlotCache] = {}
         self._slots: dict[str, dict[str, _Slot]] = {}
 
@@ -67,11 +68,11 @@ class HFEngine:
         loop = asyncio.get_running_loop()
         if self._waiting and self._waiting[0][1].get_loop() is not loop:
             self._waiting.clear()  # their loop was stopped before they were answered; nobody waits for them
-        futures = [loop.create_future() for _ in requests]
         if not self._waiting:
             loop.call_soon(self._flush_when_quiet, loop, 0)
-        self._waiting.extend(zip(requests, futures, strict=True))
-        return await asyncio.gather(*futures)
+        answer: asyncio.Future[list[Completion]] = loop.create_future()
+        self._waiting.append((requests, answer))
+        return await answer
 
     def publish(self, agent: str, version: int) -> None:
         """The bank's weights of `agent` are now `version`. They are shared, so only what is cached must go."""
@@ -91,18 +92,16 @@ class HFEngine:
         if len(self._waiting) > seen:
             loop.call_soon(self._flush_when_quiet, loop, len(self._waiting))
             return
-        waiting = [(request, future) for request, future in self._waiting if not future.done()]
+        waiting = [(requests, answer) for requests, answer in self._waiting if not answer.done()]
         self._waiting = []
         try:
-            completions = self.complete([request for request, _ in waiting])
-        except Exception as error:
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(error)
+            completions = iter(self.complete([request for requests, _ in waiting for request in requests]))
+        except Exception as error:  # every caller that waits must hear of it
+            for _, answer in waiting:
+                answer.set_exception(error)
             return
-        for (_, future), completion in zip(waiting, completions, strict=True):
-            if not future.done():
-                future.set_result(completion)
+        for requests, answer in waiting:
+            answer.set_result(list(itertools.islice(completions, len(requests))))
 
     def complete(self, requests: Sequence[Request]) -> list[Completion]:
         """Complete all requests now, in batches of one policy and one sampling setting."""

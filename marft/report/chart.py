@@ -1,7 +1,7 @@
 """Three kinds of figure: curves over updates, intervals in rows, parts in stacked bars. Pure: numbers in, SVG out.
 
-A drawing is about as wide as a phone, so that its labels stay readable where it is not enlarged. Lines carry their scale
-as data attributes, from which the page reads values back when someone points at them.
+A drawing is about as wide as a phone, so that its labels stay readable where it is not enlarged. Curves carry their
+scale as a data attribute, from which the page reads values back when someone points at them.
 """
 
 from __future__ import annotations
@@ -108,12 +108,14 @@ class Interval:
     high: float | None
 
 
-def interval_chart(title: str, caption: str, groups: Sequence[tuple[str, Sequence[Interval]]]) -> Figure:
-    """Dots with whiskers, one block of rows per group, read from left to right."""
+def interval_chart(
+    title: str, caption: str, groups: Sequence[tuple[str, Sequence[Interval]]], *, unit: bool = False
+) -> Figure:
+    """Dots with whiskers, one block of rows per group, read from left to right. `unit`: the axis is 0 to 1."""
     row, gap, left, top = 13.0, 12.0, 112.0, 8.0
     members = [one for _, group in groups for one in group]
     ends = [end for one in members for end in (one.mean, one.low, one.high) if end is not None]
-    marks = ticks(min(ends, default=0.0), max(ends, default=1.0))
+    marks = ticks(0.0, 1.0) if unit else ticks(min(ends, default=0.0), max(ends, default=1.0))
     bottom = top + sum(len(group) * row + gap for _, group in groups)
     x = linear(marks[0], marks[-1], left, RIGHT)
     drawn, y = [], top

@@ -53,16 +53,19 @@ def other_figures(runs: Sequence[Run]) -> tuple[list[Figure], list[tuple[str, st
 
 def recent_rows(runs: Sequence[Run]) -> list[tuple[str, list[float]]]:
     """Rows of the table of recent means: the game's own metrics, then what moved in the agents."""
-    keys = dict.fromkeys(key for run in runs for key in run.keys())  # noqa: SIM118 - Run is no mapping
+    keys = dict.fromkeys(key for run in runs for key in run.metrics())
     game = [key for key in keys if key.startswith("game/") and key.count("/") == 1]
-    agents = [key for key in keys if key.startswith("agent/") and key.endswith(("/kl", "/entropy", "/grad_norm", "/gap"))]
+    agents = [
+        key for key in keys if key.startswith("agent/") and key.endswith(("/kl", "/entropy", "/grad_norm", "/gap"))
+    ]
     agents.sort(key=lambda key: ("kl", "entropy", "grad_norm", "gap").index(key.rpartition("/")[2]))
-    return [(label_of(key), [run.recent(key) for run in runs]) for key in [*game, *agents]]
+    seats = {f"game/return_{seat}": f"{name_of('return')}, {seat}" for run in runs for seat in run.seats()}
+    return [(seats.get(key, label_of(key)), [run.recent(key) for run in runs]) for key in [*game, *agents]]
 
 
 def time_figure(runs: Sequence[Run]) -> tuple[Figure, list[tuple[str, list[float]]]]:
     """Seconds an update takes, by part, as a chart and as the rows of its table."""
-    keys = dict.fromkeys(key for run in runs for key in run.keys() if key.startswith("seconds/"))  # noqa: SIM118
+    keys = dict.fromkeys(key for run in runs for key in run.metrics() if key.startswith("seconds/"))
     names = [key.removeprefix("seconds/") for key in keys]
     parts = [name for name in PARTS if name in names] + [name for name in names if name not in PARTS]
     spent = {part: [_per_update(run, f"seconds/{part}") for run in runs] for part in parts}
@@ -88,7 +91,11 @@ def _figure(runs: Sequence[Run], pattern: str) -> Figure:
             style = {"hue": place} if alone else {"hue": hue, "dash": place}
             series.append(Series(label, [float(update) for update in run.updates()], run.column(key), **style))
     metric = pattern.partition("/")[2].removeprefix("*/").removesuffix("_*")
-    caption = meaning_of(metric) if not pattern.startswith("reward/") else "What this reward term gave, all seats, per episode."
+    caption = (
+        meaning_of(metric)
+        if not pattern.startswith("reward/")
+        else "What this reward term gave, all seats, per episode."
+    )
     return line_chart(_title(pattern), caption, series, unit=metric in SHARES, zero=metric in POSITIVE)
 
 
@@ -105,7 +112,7 @@ def _matches(run: Run, pattern: str) -> list[tuple[str, str]]:
     """(key, member) of the run's keys under the pattern; a member of the game is one of its seats."""
     before, star, after = pattern.partition("*")
     found = []
-    for key in run.keys():  # noqa: SIM118
+    for key in run.metrics():
         member = key[len(before) : len(key) - len(after)] if star else ""
         if key != before + member + after or "/" in member or (star and not member):
             continue
@@ -121,19 +128,18 @@ def _found(runs: Sequence[Run], pattern: str) -> bool:
 
 def _other_patterns(runs: Sequence[Run]) -> list[str]:
     shown = {pattern for patterns in MAIN for pattern in patterns} | {f"game/{key}" for key in CONDITIONAL}
-    terms = {key for run in runs for key in run.keys() if key.startswith("reward/")}  # noqa: SIM118
+    terms = {key for run in runs for key in run.metrics() if key.startswith("reward/")}
     patterns: dict[str, None] = {}
     for run in runs:
-        for key in run.keys():  # noqa: SIM118
+        for key in run.metrics():
             kind, _, rest = key.partition("/")
             owner, slash, metric = rest.partition("/")
             if kind == "agent" and slash:
                 patterns[f"agent/*/{metric}"] = None
             elif kind == "game" and slash:
-                if f"game/{metric}" not in run.keys():  # noqa: SIM118 - the pooled one says enough
+                if f"game/{metric}" not in run.metrics():  # else the pooled one says enough
                     patterns[f"game/*/{metric}" if owner in run.seats() else key] = None
-            elif kind == "game" and not any(rest == f"return_{seat}" for seat in run.seats()):
+            elif kind == "game" or (kind == "reward" and len(terms) > 1) or key == "episodes/failed":
                 patterns[key] = None
-            elif (kind == "reward" and len(terms) > 1) or key == "episodes/failed":
-                patterns[key] = None
-    return [pattern for pattern in patterns if pattern not in shown]
+    covered = {f"game/return_{seat}" for run in runs for seat in run.seats()}
+    return [pattern for pattern in patterns if pattern not in shown | covered]

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from marft.report.chart import Figure, Interval, interval_chart
-from marft.report.names import KNOWN, name_of
+from marft.report.names import KNOWN, SHARES, meaning_of, name_of
 from marft.report.results import Measure, Pairing, Results
 
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the comparison: a metric against an opponent."""
-
-    heading: str
-    opponent: str
-    metric: str
+ITSELF = "itself"
 
 
-def comparison(results: Results) -> tuple[list[Column], list[tuple[str, list[Measure]]]]:
-    """One row per team: how it does with itself, then what it earns against each opponent."""
+def comparison(results: Results) -> list[tuple[str, list[Measure]]]:
+    """Rows with one cell per team: how each does with itself, then what it gets from each opponent."""
     metric = key_metric(results)
-    columns = []
-    for opponent in results.opponents():
-        own = any(pairing.kind == "self" and pairing.opponent == opponent for pairing in results.pairs)
-        if own and any(pairing.measure("cooperation").known for pairing in results.pairs):
-            columns.append(Column("Cooperation with itself", opponent, "cooperation"))
-        if metric is not None:
-            with_whom = "with itself" if own else f"against {opponent}"
-            columns.append(Column(f"{name_of(metric)} {with_whom}", opponent, metric))
     rows = []
-    for team in results.teams():
-        found = [results.pairing(team, column.opponent) for column in columns]
-        cells = [_measure(pairing, column.metric) for pairing, column in zip(found, columns, strict=True)]
-        rows.append((team, cells))
-    return columns, rows
+    for heading, pairings in _blocks(results):
+        of_team = {pairing.team: pairing for pairing in pairings}
+        own = heading == ITSELF
+        wanted = ["cooperation"] if own and "cooperation" in results.metrics() else []
+        for key in wanted + ([metric] if metric is not None and metric not in wanted else []):
+            cells = [of_team[team].measure(key) if team in of_team else Measure() for team in results.teams()]
+            rows.append((f"{name_of(key)} {'with' if own else 'against'} {heading}", cells))
+    return rows
 
 
 def full_table(results: Results) -> tuple[list[str], list[tuple[Pairing, list[Measure]]]]:
@@ -47,23 +34,28 @@ def full_table(results: Results) -> tuple[list[str], list[tuple[Pairing, list[Me
     return metrics, [(pairing, [pairing.measure(metric) for metric in metrics]) for pairing in results.pairs]
 
 
-def return_figure(results: Results, hues: Mapping[str, int]) -> Figure | None:
-    """What each team gets against each opponent; None where nothing is known."""
-    metric = key_metric(results)
-    groups: list[tuple[str, Sequence[Interval]]] = []
-    for opponent in results.opponents() if metric is not None else ():
+def opponent_figures(results: Results, hues: Mapping[str, int]) -> list[Figure]:
+    """What each team gets from each opponent, and how much it cooperates with it where games tell."""
+    metrics = dict.fromkeys([key_metric(results), "cooperation"])
+    drawn = [_opponent_figure(results, metric, hues) for metric in metrics if metric in results.metrics()]
+    return [figure for figure in drawn if figure is not None]
+
+
+def _opponent_figure(results: Results, metric: str, hues: Mapping[str, int]) -> Figure | None:
+    groups = []
+    for heading, pairings in _blocks(results):
         rows = []
-        for team in results.teams():
-            measure = _measure(results.pairing(team, opponent), metric)
+        for pairing in pairings:
+            measure = pairing.measure(metric)
             if measure.known:
                 ends = (measure.low, measure.high) if measure.bounded else (None, None)
-                rows.append(Interval(team, hues[team], measure.mean, *ends))
+                rows.append(Interval(pairing.team, hues[pairing.team], measure.mean, *ends))
         if rows:
-            groups.append(("itself" if opponent == "self" else opponent, rows))
+            groups.append((heading, rows))
     if not groups:
         return None
-    caption = "Dots are means, lines their intervals. Further to the right the team gets more from that opponent."
-    return interval_chart(f"{name_of(metric)} against each opponent", caption, groups)
+    caption = f"{meaning_of(metric)} Dots are means, lines their intervals.".lstrip()
+    return interval_chart(f"{name_of(metric)} against each opponent", caption, groups, unit=metric in SHARES)
 
 
 def key_metric(results: Results) -> str | None:
@@ -72,5 +64,12 @@ def key_metric(results: Results) -> str | None:
     return "return" if "return" in found else next(iter(found), None)
 
 
-def _measure(pairing: Pairing | None, metric: str) -> Measure:
-    return pairing.measure(metric) if pairing is not None else Measure()
+def _blocks(results: Results) -> list[tuple[str, list[Pairing]]]:
+    """Pairings by opponent: self-play, scripted players, other teams. Two teams share the block "each other"."""
+    order = {"self": 0, "scripted": 1, "team": 2}
+    blocks: dict[str, list[Pairing]] = {}
+    for pairing in sorted(results.pairs, key=lambda pairing: order.get(pairing.kind, 3)):
+        mutual = pairing.kind == "team" and len(results.teams()) == 2
+        heading = ITSELF if pairing.kind == "self" else "each other" if mutual else pairing.opponent
+        blocks.setdefault(heading, []).append(pairing)
+    return list(blocks.items())

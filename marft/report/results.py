@@ -57,15 +57,6 @@ class Results(BaseModel):
     def teams(self) -> list[str]:
         return list(dict.fromkeys(pairing.team for pairing in self.pairs))
 
-    def opponents(self) -> list[str]:
-        """Itself first, scripted players next, other teams last; within a kind in the order of the file."""
-        order = {"self": 0, "scripted": 1, "team": 2}
-        found = sorted(self.pairs, key=lambda pairing: order.get(pairing.kind, 3))
-        return list(dict.fromkeys(pairing.opponent for pairing in found))
-
-    def pairing(self, team: str, opponent: str) -> Pairing | None:
-        return next((p for p in self.pairs if p.team == team and p.opponent == opponent), None)
-
 
 def read_results(path: Path) -> Results:
     """Read and check a results.json."""

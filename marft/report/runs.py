@@ -34,7 +34,7 @@ class Run:
     facts: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
-    def keys(self) -> list[str]:
+    def metrics(self) -> list[str]:
         """All metrics of the run, in the order they first appear."""
         return list(dict.fromkeys(key for line in self.lines for key in line))
 
@@ -94,7 +94,9 @@ def algorithm_summary(recipe: Mapping[str, Any]) -> str:
         default = plain.get(name) if isinstance(plain.get(name), dict) else {}
         if block == default:
             continue
-        options = [f"{key} {_brief(value)}" for key, value in block.items() if key != "kind" and value != default.get(key)]
+        options = [
+            f"{key} {_brief(value)}" for key, value in block.items() if key != "kind" and value != default.get(key)
+        ]
         shown.append(f"{name} {block.get('kind', '')}" + (f" ({', '.join(options)})" if options else ""))
     for name, preset in PRESETS.items():
         if preset.settings.model_dump(mode="json", by_alias=True) == blocks:

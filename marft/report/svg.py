@@ -10,19 +10,22 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
-from marft.report.text import short
+from marft.report.text import short, visible
 
 Scale = Callable[[float], float]
 
 
 def tag(name: str, *content: str | Markup, **attributes: object) -> Markup:
-    """One element. Everything that is not Markup already is escaped; `class_` is class, x_y is x-y, floats are cut."""
+    """One element. What is not Markup is made visible and escaped; `class_` is class, x_y is x-y, floats are cut."""
     written = [
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), coordinate(value) if isinstance(value, float) else value)
+        Markup(' {}="{}"').format(
+            key.rstrip("_").replace("_", "-"), coordinate(value) if isinstance(value, float) else visible(value)
+        )
         for key, value in attributes.items()
         if value is not None
     ]
-    return Markup("<{}{}>{}</{}>").format(Markup(name), Markup("").join(written), Markup("").join(content), Markup(name))
+    inside = Markup("").join(part if isinstance(part, Markup) else visible(part) for part in content)
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(written), inside)
 
 
 def coordinate(value: float) -> str:

@@ -35,33 +35,38 @@ def one_line(text: Any, limit: int) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number for a table: three decimals, fewer for large ones, an exponent for tiny ones; a dash for none."""
+    """A number for a table: three decimals, fewer for larger ones, an exponent for tiny ones; a dash for none."""
     if value is None or not math.isfinite(value):
         return DASH
-    if value == int(value) and abs(value) >= 1000:
-        return f"{int(value):,}".replace("-", "−")
     size = abs(value)
-    if size >= 1000:
-        text = f"{value:,.0f}"
-    elif size and size < 0.001:
-        text = f"{value:.1e}".replace("e-0", "e-")
-    else:
-        text = f"{value:.3f}"
-    return text.replace("-", "−")
+    if 0 < size < 0.001:
+        return _exponent(value)
+    decimals = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def count(value: float) -> str:
+    """A whole number, as of episodes or tokens; a dash for none."""
+    return f"{value:,.0f}" if math.isfinite(value) else DASH
 
 
 def short(value: float) -> str:
     """A number without padding, for axes and payoffs: 0.25, 3, −1.5, 20k, 1e−7."""
     size = abs(value)
     if size >= 1e9 or 0 < size < 1e-3:
-        text = f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-    elif size >= 1e6:
+        return _exponent(value)
+    if size >= 1e6:
         text = f"{value / 1e6:g}M"
     elif size >= 1e4:
         text = f"{value / 1e3:g}k"
     else:
         text = f"{value:.4g}"
     return text.replace("-", "−")
+
+
+def _exponent(value: float) -> str:
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "−")
 
 
 def _sign(char: str) -> str:

@@ -1,10 +1,10 @@
 """Checkpoints: everything a killed run needs to go on bit for bit. No pickle: safetensors and JSON only.
 
-    checkpoints/update-000010/
-        adapters/<agent>/            plain PEFT folders
-        optimizers/<agent>.safetensors
-        state.json                   counters, versions, credit state, Python's and NumPy's random states
-        random.safetensors           torch's random states
+checkpoints/update-000010/
+    adapters/<agent>/            plain PEFT folders
+    optimizers/<agent>.safetensors
+    state.json                   counters, versions, credit state, Python's and NumPy's random states
+    random.safetensors           torch's random states
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The run folder: who may use it, what is in it, what a resumed run must match.
 
-    recipe.yaml      the resolved recipe            metrics.jsonl   one line per update
-    run.json         versions, seed, command        episodes/       Parquet, one file per update (and process)
-    checkpoints/     to resume from                 adapters/       the newest adapters, plain PEFT folders
+recipe.yaml      the resolved recipe            metrics.jsonl   one line per update
+run.json         versions, seed, command        episodes/       Parquet, one file per update (and process)
+checkpoints/     to resume from                 adapters/       the newest adapters, plain PEFT folders
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from marft.errors import RunFolderError
 from marft.files import write_text
 from marft.recipe import dump_recipe, parse_recipe
 
-MAY_CHANGE = ("train.updates", "train.save_every", "train.keep_last", "rollout.deadline", "rollout.attempts", "trackers")
+MAY_CHANGE = (
+    "train.updates",
+    "train.save_every",
+    "train.keep_last",
+    "rollout.deadline",
+    "rollout.attempts",
+    "trackers",
+)
 """Recipe keys that may differ when a run is resumed; they change nothing about the updates already made."""
 
 VERSIONS = ("marft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
@@ -66,7 +73,9 @@ class RunFolder:
             return
         if resume:
             self._same_recipe(stored, recipe)
-        elif self.metrics.exists() or self.checkpoints.exists():  # else it died before its first update: nothing to lose
+        elif (
+            self.metrics.exists() or self.checkpoints.exists()
+        ):  # else it died before its first update: nothing to lose
             raise RunFolderError(f"run folder {self.path} holds a run; pass --resume, --overwrite or another --out")
 
     def begin(self, recipe: Recipe) -> None:

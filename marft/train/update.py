@@ -81,8 +81,10 @@ class Updater:
                 old_part = [old[number] for number in part] if old is not None else None
                 reports.append(self._step(learner, [rows[number] for number in part], old_part, first))
         learner.version += 1
-        mean = {key: float(np.mean([report[key] for report in reports])) for key in reports[0]}
-        return mean | {"gap": reports[0]["gap"], "gap_max": reports[0]["gap_max"]}
+        made = [report for report in reports if report["trained"]] or reports[:1]
+        mean = {key: float(np.mean([report[key] for report in made])) for key in made[0]}
+        counts = {key: sum(report[key] for report in made) for key in ("tokens", "trained")}
+        return mean | counts | {key: made[0][key] for key in ("gap", "gap_max")}
 
     def _parts(self, learner: Learner, count: int, epoch: int) -> list[np.ndarray]:
         """Row numbers of each optimizer step; shuffled only where there are several."""
@@ -105,15 +107,17 @@ class Updater:
                     old[number] = piece
         return old
 
-    def _step(
-        self, learner: Learner, rows: Sequence[Row], old: list[Tensor] | None, check: bool
-    ) -> dict[str, float]:
-        """One optimizer step on `rows`."""
+    def _step(self, learner: Learner, rows: Sequence[Row], old: list[Tensor] | None, check: bool) -> dict[str, float]:
+        """One optimizer step on `rows`; none where no process has any, since momentum alone would move the adapter."""
         parameters = self.bank.parameters(learner.name)
+        learner.optimizer.zero_grad(set_to_none=True)  # what a step that failed may have left
+        rate = learning_rate(learner.settings, learner.version, self.train.updates)
         report = self._accumulate(learner, rows, old)
         flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
         flat = self.workers.sum(flat)
         report = self._totals(report)
+        if not report["trained"]:
+            return report | {"grad_norm": 0.0, "learning_rate": rate}
         if check:
             self._check_gap(learner, report)
         norm = float(flat.norm())
@@ -123,7 +127,6 @@ class Updater:
         pieces = flat.split([parameter.numel() for parameter in parameters])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
-        rate = learning_rate(learner.settings, learner.version, self.train.updates)
         for group in learner.optimizer.param_groups:
             group["lr"] = rate
         learner.optimizer.step()
@@ -196,10 +199,13 @@ class Updater:
         logp = logprobs.gather(-1, target_C[:, None]).squeeze(-1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.algorithm.entropy != 0):
             entropy = -(logprobs.exp() * logprobs).sum(-1)
-        with torch.no_grad():
-            truncated = self.sampling.top_k or self.sampling.top_p < 1
-            sampled = sampled_logprobs(logits, self.sampling).gather(-1, target_C[:, None]).squeeze(-1) if truncated else logp
-        return logp, entropy, sampled.detach()
+        sampled = logp.detach()
+        if self.sampling.top_k or self.sampling.top_p < 1:
+            # over the kept mass, read off the likeliest token: rounding may have pushed the sampled one out of the kept
+            kept = sampled_logprobs(logits.detach(), self.sampling)
+            best = kept.argmax(-1, keepdim=True)
+            sampled = sampled - (logprobs.detach().gather(-1, best) - kept.gather(-1, best)).squeeze(-1)
+        return logp, entropy, sampled
 
     def _reference(self, rows: Sequence[Row]) -> Tensor:
         """Log-probs of the trained tokens under the base, adapters off."""

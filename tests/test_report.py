@@ -1,0 +1,407 @@
+"""The report: complete, self-contained, the same bytes for the same run, and deaf to hostile text."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from marft.episode import Episode, Turn
+from marft.errors import RunFolderError
+from marft.recipe import dump_recipe, load_recipe
+from marft.report import write_report
+from marft.report.runs import read_run
+from marft.report.svg import decades, ticks
+from marft.report.text import number, short, visible
+from marft.report.transcripts import BUDGET, sample
+from marft.store import write_parquet
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "prisoners_dilemma" / "naive.yaml"
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\x00\x1b[31m\u2028\u202e\"'`${1}"
+
+
+def line(update, **other):
+    return {
+        "update": update,
+        "game/cooperation": 0.5 + update / 100,
+        "game/p_c_cc": 0.9,
+        "game/p_c_cd": None,
+        "game/invalid": 0.0,
+        "game/return": 20.0,
+        "game/return_alice": 20.0 + update,
+        "game/return_bob": 20.0 - update,
+        "game/welfare": 4.0 + update,
+        "game/alice/cooperation": 0.25,
+        "reward/payoff": 40.0,
+        "agent/alice/kl": 0.01 * update,
+        "agent/alice/grad_norm": 1.5,
+        "agent/bob/kl": None,
+        "agent/bob/grad_norm": 2.5,
+        "episodes/failed": 0.0,
+        "episodes": 8 * (update + 1),
+        "trained_tokens": 1234 * (update + 1),
+        "seconds/rollout": 0.5,
+        "seconds/update": 0.25,
+    } | other
+
+
+def play(number, update, text="<A>", gain=3.0, **other):
+    turns = [
+        Turn(
+            "alice", 0, 0, "alice", text, [("user", f"Your choice? {text}")], agent="alice", version=update, action="C"
+        ),
+        Turn("bob", 0, 1, "bob", "<B>", [("user", "Your choice?")], agent="bob", version=update, action="D"),
+    ]
+    return Episode(
+        id=f"u{update:06d}-g0000-e{number:03d}",
+        game="prisoners_dilemma",
+        seats=("alice", "bob"),
+        team={"alice": "alice", "bob": "bob"},
+        seed=7287005709578419157,
+        update=update,
+        turns=turns,
+        rewards=[{"alice": gain, "bob": 5.0}],
+        terms={"payoff": {"alice": [gain], "bob": [5.0]}},
+        **other,
+    )
+
+
+def make_run(folder, lines=None, episodes=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(dump_recipe(load_recipe(RECIPE)), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps({"seed": 0, "versions": {"marft": "0.1.0"}}), encoding="utf-8")
+    lines = [line(update) for update in range(4)] if lines is None else lines
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+    episodes = [play(n, u, gain=n) for u in range(4) for n in range(3)] if episodes is None else episodes
+    for update in {one.update for one in episodes}:
+        chosen = [one for one in episodes if one.update == update]
+        write_parquet(chosen, folder / "episodes" / f"update-{update:06d}.parquet")
+    return folder
+
+
+def measured(mean, low, high):
+    return {"mean": mean, "low": low, "high": high}
+
+
+RESULTS = {
+    "schema": 1,
+    "game": "prisoners_dilemma",
+    "teams": {"one": {"source": "runs/one", "adapters": {}}},
+    "settings": {"interval": 0.95},
+    "pairs": [
+        {"team": "one", "opponent": "self", "kind": "self", "episodes": 128, "seats": ["alice", "bob"],
+         "metrics": {"cooperation": measured(0.8712345, 0.8123, 0.9234), "return": measured(27.15625, 26.5, 27.75)}},
+        {"team": "one", "opponent": "AllD", "kind": "scripted", "episodes": 64, "seats": ["alice", "bob"],
+         "metrics": {"cooperation": measured(0.1015625, 0.05, 0.15), "return": measured(9.1015625, 8.75, 9.5),
+                     "p_c_cd": measured(None, None, None)}},
+    ],
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser would make of the file: elements, the data block, the <data> values, the visible text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.values, self.data, self.text = [], [], "", ""
+        self._open = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if tag not in ("meta", "img", "input", "br", "link"):
+            self._open.append((tag, attrs.get("id")))
+        if tag == "data":
+            self.values.append(float(attrs["value"]))
+
+    def handle_endtag(self, tag):
+        if self._open and self._open[-1][0] == tag:
+            self._open.pop()
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] == ("script", "data"):
+            self.data += data
+        elif not (self._open and self._open[-1][0] in ("script", "style")):
+            self.text += data
+
+    @property
+    def transcripts(self):
+        return json.loads(self.data)
+
+
+def report(tmp_path, runs, results=None, **options):
+    if results is not None:
+        (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+        results = tmp_path / "results.json"
+    return Page(write_report(runs, tmp_path / "report.html", results, **options))
+
+
+def test_the_page_needs_nothing_else(tmp_path):
+    page = report(tmp_path, {"one": make_run(tmp_path / "one")}, RESULTS)
+    names = [tag for tag, _ in page.tags]
+    assert not {"link", "img", "iframe", "object", "embed", "base", "audio", "video", "use", "image"} & set(names)
+    for _, attrs in page.tags:
+        assert "src" not in attrs
+        assert not any(key.startswith("on") or key == "style" for key in attrs)
+        assert attrs.get("href", "#").startswith("#")
+    assert "@import" not in page.source
+    assert "url(" not in page.source
+    without_namespace = page.source.replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?://|//[a-z]+\.", without_namespace)
+
+
+def test_the_content_policy_allows_the_pages_own_scripts_only(tmp_path):
+    page = report(tmp_path, {"one": make_run(tmp_path / "one")})
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert policy.count("sha256-") == 3  # style, two scripts
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path):
+    run = make_run(tmp_path / "one")
+    (tmp_path / "results.json").write_text(json.dumps(RESULTS), encoding="utf-8")
+    first = write_report({"one": run}, tmp_path / "a.html", tmp_path / "results.json").read_bytes()
+    second = write_report({"one": run}, tmp_path / "b.html", tmp_path / "results.json").read_bytes()
+    assert first == second
+    assert str(tmp_path).encode() not in first
+
+
+def test_hostile_text_stays_text(tmp_path):
+    run = make_run(
+        tmp_path / "one",
+        lines=[line(0, **{f"game/{HOSTILE}": 1.0, f"agent/{HOSTILE.replace('/', '')}/kl": 1.0})],
+        episodes=[play(0, 0, HOSTILE, status="failed", cause=HOSTILE, facts={"said": HOSTILE}), play(1, 0)],
+    )
+    results = json.loads(json.dumps(RESULTS))
+    results["game"] = results["pairs"][0]["team"] = results["pairs"][1]["opponent"] = HOSTILE
+    results["pairs"][0]["metrics"][HOSTILE] = measured(1.0, 0.5, 2.0)
+    page = report(tmp_path, {HOSTILE: run}, results, title=HOSTILE)
+    scripts = [attrs for tag, attrs in page.tags if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}, {}]
+    assert "img" not in [tag for tag, _ in page.tags]
+    assert "alert(1)" in page.text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", page.source)
+    said = [page.transcripts["texts"][turn[3]] for one in page.transcripts["episodes"] for turn in one["turns"]]
+    assert visible(HOSTILE) in said
+
+
+def test_the_scripts_never_turn_data_into_markup():
+    for name in ("page.js", "viewer.js"):
+        script = (Path(__file__).parents[1] / "marft" / "report" / name).read_text(encoding="utf-8")
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|fetch|XMLHttp", script
+        )
+
+
+def test_tables_hold_the_numbers_of_the_results(tmp_path):
+    page = report(tmp_path, {"one": make_run(tmp_path / "one")}, RESULTS)
+    for pairing in RESULTS["pairs"]:
+        for value in pairing["metrics"].values():
+            if value["mean"] is not None:
+                assert value["mean"] in page.values
+    for shown in ("0.871", "0.812 to 0.923", "27.16", "26.50 to 27.75", "9.102", "8.750 to 9.500", "95% interval"):
+        assert shown in page.text
+
+
+def test_recent_means_are_those_of_the_last_ten_updates(tmp_path):
+    lines = [line(update, **{"game/cooperation": update / 64}) for update in range(20)]
+    page = report(tmp_path, {"one": make_run(tmp_path / "one", lines)})
+    assert sum(range(10, 20)) / 10 / 64 in page.values  # cooperation
+    assert 20 + sum(range(10, 20)) / 10 in page.values  # alice's return
+
+
+def test_a_card_tells_what_the_run_was(tmp_path):
+    text = report(tmp_path, {"one": make_run(tmp_path / "one")}).text
+    for fact in (
+        "naive",
+        "prisoners_dilemma",
+        "baseline loo",
+        "tiny",
+        "4 of 40",
+        "32",
+        "4,936",
+        "3.0 s",
+        "marft 0.1.0",
+    ):
+        assert fact in text
+
+
+def test_two_runs_are_compared_in_one_chart_and_by_their_recipes(tmp_path):
+    one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two")
+    other = load_recipe(RECIPE, ["seed=7"])
+    (two / "recipe.yaml").write_text(dump_recipe(other), encoding="utf-8")
+    page = report(tmp_path, {"one": one, "two": two})
+    words = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg" and "curves" in attrs.get("class", "")]
+    assert [label for label in words if label.startswith("Cooperation.")] == [
+        "Cooperation. one: 0.500 to 0.530; two: 0.500 to 0.530"
+    ]
+    assert "Where the recipes differ" in page.text
+    assert "Transcripts" in page.text
+
+
+def test_without_results_there_is_no_evaluation(tmp_path):
+    page = report(tmp_path, {"one": make_run(tmp_path / "one")})
+    assert "Evaluation" not in page.text
+    assert "Conditional cooperation" in page.text
+
+
+def test_results_alone_make_a_report(tmp_path):
+    page = report(tmp_path, {}, RESULTS)
+    assert 27.15625 in page.values
+    assert "Learning curves" not in page.text
+
+
+def test_a_game_without_cooperation_shows_its_own_metrics(tmp_path):
+    lines = [{"update": u, "game/solved": u / 4, "game/tries": 3.0, "seconds/rollout": 1.0} for u in range(4)]
+    page = report(tmp_path, {"one": make_run(tmp_path / "one", lines)})
+    titles = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg" and "curves" in attrs.get("class", "")]
+    assert titles == ["solved. one: 0.000 to 0.750"]
+    assert "tries 3" in page.text  # constant: told, not drawn
+    assert "Cooperation" not in page.text
+    assert "Conditional" not in page.text
+
+
+def test_null_metrics_leave_gaps_and_dashes(tmp_path):
+    lines = [line(u, **{"game/cooperation": None, "game/p_c_cc": None if u == 1 else 0.5}) for u in range(4)]
+    page = report(tmp_path, {"one": make_run(tmp_path / "one", lines)})
+    charts = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg" and "curves" in attrs.get("class", "")]
+    assert "Cooperation. one: no values" in charts
+    paths = [
+        attrs["d"] for tag, attrs in page.tags if tag == "path" and attrs.get("class", "").startswith("line c0 d0")
+    ]
+    assert any(path.count("M") == 2 and "L" in path for path in paths)
+    assert "NaN" not in page.source.replace("isNaN", "")
+
+
+def test_a_cut_last_line_is_left_out(tmp_path):
+    run = make_run(tmp_path / "one")
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"update": 4, "game/coop')
+    assert "4 of 40" in report(tmp_path, {"one": run}).text
+
+
+def test_a_run_without_any_update_says_so(tmp_path):
+    run = make_run(tmp_path / "one", lines=[], episodes=[])
+    (run / "metrics.jsonl").unlink()
+    page = report(tmp_path, {"one": run})
+    assert "No update has been recorded yet." in page.text
+    assert "No episodes on disk." in page.text
+
+
+def test_a_run_that_has_begun_stands_beside_one_that_has_not(tmp_path):
+    begun, fresh = make_run(tmp_path / "one"), make_run(tmp_path / "two", lines=[], episodes=[])
+    page = report(tmp_path, {"one": begun, "two": fresh})
+    assert 20.0 in page.values
+    assert "No update has been recorded yet." in page.text
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    run = make_run(tmp_path / "one")
+    with pytest.raises(RunFolderError, match="is no run folder"):
+        write_report({"x": tmp_path / "nothing"}, tmp_path / "r.html")
+    with pytest.raises(RunFolderError, match="name at least one run"):
+        write_report({}, tmp_path / "r.html")
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        write_report({"one": run}, tmp_path / "r.html", tmp_path / "no.json")
+    (tmp_path / "bad.json").write_text('{"schema": 9}', encoding="utf-8")
+    with pytest.raises(RunFolderError, match="schema 9"):
+        write_report({"one": run}, tmp_path / "r.html", tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text('{"schema": 1, "pairs": [{"team": "a"}]}', encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"pairs\.0\.opponent"):
+        write_report({"one": run}, tmp_path / "r.html", tmp_path / "bad.json")
+    (run / "metrics.jsonl").write_text("{]\n", encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl is damaged"):
+        write_report({"one": run}, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_transcripts_come_from_first_middle_and_last_update_with_both_ends(tmp_path):
+    run = read_run(
+        "one", make_run(tmp_path / "one", episodes=[play(n, u, gain=n) for u in range(5) for n in range(50)])
+    )
+    chosen, played = sample(run)
+    assert played == 150
+    assert len(chosen) == 60
+    assert {episode.update for episode, _ in chosen} == {0, 2, 4}
+    for update in (0, 2, 4):
+        gains = [episode.rewards[0]["alice"] for episode, _ in chosen if episode.update == update]
+        assert (min(gains), max(gains), len(gains)) == (0, 49, 20)
+
+
+def test_long_texts_are_cut_and_fewer_episodes_kept(tmp_path):
+    long = [play(n, 0, f"{n}" + "x" * 30000) for n in range(200)]
+    page = report(tmp_path, {"one": make_run(tmp_path / "one", episodes=long)})
+    assert len(page.data) <= BUDGET * 1.1
+    assert 1 <= len(page.transcripts["episodes"]) <= 20
+    assert "26001 characters left out here" in page.data
+
+
+def test_an_episode_can_be_traced_to_its_file_and_seed(tmp_path):
+    page = report(tmp_path, {"one": make_run(tmp_path / "one")})
+    one = page.transcripts["episodes"][0]
+    assert one["id"] == "u000000-g0000-e000"
+    assert one["file"] == "update-000000.parquet"
+    assert one["seed"] == "7287005709578419157"  # as text: a float would round it
+    assert one["terms"] == {"payoff": [0.0, 5.0]}
+
+
+def test_a_long_run_is_drawn_with_means_of_bins(tmp_path):
+    page = report(tmp_path, {"one": make_run(tmp_path / "one", [line(u) for u in range(1000)])})
+    assert "Each point is the mean of 5 updates." in page.text
+    paths = [attrs["d"] for tag, attrs in page.tags if tag == "path" and attrs.get("class", "").startswith("line")]
+    assert max(path.count("L") + path.count("M") for path in paths) == 200
+
+
+def test_out_may_be_a_folder(tmp_path):
+    (tmp_path / "pages").mkdir()
+    assert write_report({"one": make_run(tmp_path / "one")}, tmp_path / "pages") == tmp_path / "pages" / "report.html"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.500"), (27.15625, "27.16"), (-1.5, "−1.500"), (1.2e-7, "1.2e−7"), (12345.6, "12,346"), (0.0, "0.000"),
+     (None, "–"), (math.nan, "–"), (math.inf, "–")],
+)  # fmt: skip
+def test_numbers_are_written_for_people(value, text):
+    assert number(value) == text
+
+
+def test_axis_labels_are_short_and_ticks_round():
+    assert ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1]
+    assert ticks(3, 3)[0] < 3 < ticks(3, 3)[-1]
+    assert ticks(0, 3, whole=True) == [0, 1, 2, 3]
+    assert decades(2e-8, 3e-3)[0] <= 2e-8 < 3e-3 <= decades(2e-8, 3e-3)[-1]
+    assert [short(v) for v in (0.25, 20000, 1.5e-7, -3, 0)] == ["0.25", "20k", "1.5e−7", "−3", "0"]
+
+
+def test_control_characters_become_signs_and_letters_stay():
+    assert visible("a\x1b[31m\x00\x7f") == "a␛[31m␀␡"
+    assert visible("\u202eab\ud800\x9b\u2028\ufeff") == "⟨U+202E⟩ab⟨U+D800⟩⟨U+009B⟩⟨U+2028⟩⟨U+FEFF⟩"
+    assert visible("naïve 日本\u3000語 👩\u200d🚀\tx\ny") == "naïve 日本\u3000語 👩\u200d🚀\tx\ny"
+
+
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_a_browser_lists_the_episodes_and_runs_nothing_else(tmp_path):
+    hostile = HOSTILE.replace("alert(1)", "document.title='owned'").replace("alert(2)", "document.title='owned'")
+    run = make_run(tmp_path / "one", episodes=[play(n, 0, hostile, gain=n) for n in range(3)])
+    path = write_report({hostile: run}, tmp_path / "report.html", title="A title")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'b'}"]  # fmt: skip
+    done = subprocess.run([BROWSER, *flags, "--dump-dom", path.as_uri()], capture_output=True, timeout=120, check=True)
+    document = done.stdout.decode()
+    assert document.count('<details class="episode">') == 3
+    assert "3 of 3 episodes match." in document
+    assert "<title>A title</title>" in document
+    assert document.index("return: alice 2 ") < document.index("return: alice 0 ")
