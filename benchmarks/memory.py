@@ -1,7 +1,7 @@
 """Peak memory of one process that trains N agents: `python memory.py N` prints JSON, bytes.
 
 A base whose weights outweigh the libraries' noise (about 50M parameters, random), rank-8 adapters on all linear layers,
-the same 64 rows of 128 tokens in all whatever N is.
+the same 16 rows of 128 tokens in all whatever N is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from marft.train.rows import Row
 from marft.train.update import Updater, make_learner
 from marft.train.workers import Workers
 
-ROWS, LENGTH, VOCABULARY = 64, 128, 2048
+ROWS, LENGTH, VOCABULARY = 16, 128, 2048
 
 
 def main(agents: int) -> None:
@@ -36,6 +36,7 @@ def main(agents: int) -> None:
         )
     )
     model.requires_grad_(False)
+    base = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     bank = AdapterBank(model)
     names = [f"agent{number}" for number in range(agents)]
     for name in names:
@@ -52,7 +53,7 @@ def main(agents: int) -> None:
         json.dumps(
             {
                 "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                "base": sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad),
+                "base": base,
                 "adapters": 4
                 * 3
                 * size,  # weights and two AdamW moments, float32; one gradient at a time is everybody's

@@ -7,23 +7,21 @@ read; absolute numbers belong to the machine they were made on.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
+import speed
 import torch
 import typer
 
 from marft.cli import quiet_libraries
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
 
 
 def main(
@@ -32,9 +30,6 @@ def main(
 ) -> None:
     """Measure everything and write the table."""
     quiet_libraries()
-    sys.path.insert(0, str(HERE))
-    import speed
-
     tables = [
         ("Games", speed.decisions(rounds)),
         ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
@@ -50,7 +45,9 @@ def memory() -> list[tuple[str, str]]:
     found = {}
     for agents in (2, 8):
         command = [sys.executable, str(HERE / "memory.py"), str(agents)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+        # large blocks straight from the system, so that the peak is what was in use and not what the heap kept
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=environment)
         found[agents] = json.loads(done.stdout.splitlines()[-1])
     mib = 2**20
     net = {agents: figures["peak"] - figures["adapters"] for agents, figures in found.items()}
@@ -80,24 +77,6 @@ def render(tables: list[tuple[str, list[tuple[str, str]]]]) -> str:
         lines += ["", f"## {title}", "", "| what | figure |", "|---|---|"]
         lines += [f"| {what} | {figure} |" for what, figure in rows]
     return "\n".join(lines) + "\n"
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call, the calls taking turns, one round uncounted."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            taken = timed(call)
-            if number:
-                seconds[name].append(taken)
-    return {name: median(values) for name, values in seconds.items()}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from run import ROOT, medians
+from timing import medians
 
 from marft.engines import hf
 from marft.game import play_scripted
@@ -25,7 +25,7 @@ from marft.train.folder import RunFolder
 from marft.train.loop import Trainer
 from marft.train.workers import Workers
 
-RECIPE = ROOT / "recipes" / "prisoners_dilemma" / "ad_align.yaml"
+RECIPE = Path(__file__).parent.parent / "recipes" / "prisoners_dilemma" / "ad_align.yaml"
 
 
 def trainer(*overrides: str) -> Trainer:

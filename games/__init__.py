@@ -58,7 +58,8 @@ def read_options(game: type[Game], options: Mapping[str, Any] | None = None) -> 
     try:
         return game.Options.model_validate(dict(options or {}))
     except ValidationError as error:
-        raise RecipeError(explain(error, game.Options, "game.")) from None
+        lines = explain(error, game.Options, "game.").splitlines()
+        raise RecipeError("\n".join(f"{game.name}: {line}" for line in lines)) from None
 
 
 def _from_place(name: str) -> Any:

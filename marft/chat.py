@@ -164,7 +164,7 @@ class Chat:
 
 
 def _control_tokens(tokenizer: Any) -> dict[str, int]:
-    """Text -> id of the tokens with a meaning beyond their letters: special ones, thinking's, all the template writes."""
+    """Text -> id of the tokens that mean more than letters: special ones, thinking's, those the template writes."""
     template = str(tokenizer.chat_template)
 
     def means(token: Any) -> bool:

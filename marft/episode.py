@@ -1,8 +1,8 @@
-"""Turn, Episode, Group: what was played, as plain data.
+"""Turn and Episode: what was played, as plain data.
 
 An episode holds everything that later stages need and nothing that can be computed from it. Token ids are those that
-the engine saw and sampled; no stage re-encodes text. A turn stores only the prompt ids that are *new* to its seat, so an
-episode's size grows with the dialogue and not with its square; `contexts` puts the whole sequences back together.
+the engine saw and sampled; no stage re-encodes text. A turn stores only the prompt ids that are *new* to its seat, so
+an episode's size grows with the dialogue and not with its square; `contexts` puts the whole sequences back together.
 """
 
 from __future__ import annotations
@@ -102,15 +102,6 @@ class Episode:
             Turn(**{**turn, "messages": [tuple(message) for message in turn["messages"]]}) for turn in data["turns"]
         ]
         return cls(**{**data, "seats": tuple(data["seats"]), "turns": turns})
-
-
-@dataclass(slots=True)
-class Group:
-    """Episodes that share the instance: what group-relative baselines compare."""
-
-    index: int
-    seed: int
-    episodes: list[Episode] = field(default_factory=list)
 
 
 def finished(episodes: Sequence[Episode]) -> list[Episode]:

@@ -47,7 +47,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 # A tag is one piece, so that an answer such as <A> is one token, and digits stand alone. What lies between may merge
-# across words: a game says the same sentences over and over, and each becomes a token or two. That halves a row's length.
+# across words: a game says the same sentences over and over, and each becomes a token or two. That halves a row.
 PIECES = r" ?<[A-Za-z_/]{1,32}>| ?\p{N}|\n|[^<>\p{N}\n]+|[<>]"
 
 Script = list[tuple[Sequence[Message], str]]

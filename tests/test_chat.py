@@ -23,7 +23,9 @@ CHATML = (
 # Drops the thinking of every answer that stands before the last question.
 THINKING = (
     "{%- set last = namespace(user=0) %}"
-    "{%- for message in messages %}{% if message.role == 'user' %}{% set last.user = loop.index0 %}{% endif %}{% endfor %}"
+    "{%- for message in messages %}"
+    "{%- if message.role == 'user' %}{% set last.user = loop.index0 %}{% endif %}"
+    "{%- endfor %}"
     "{%- for message in messages %}"
     "{%- set content = message.content %}"
     "{%- if message.role == 'assistant' and '</think>' in content and loop.index0 < last.user %}"

@@ -22,13 +22,19 @@ def test_a_file_takes_the_old_ones_place_when_the_block_ends(tmp_path):
     assert names(path.parent) == ["file.txt"]
 
 
+def break_off(replace, path, name, error):
+    """Write half of it, then raise."""
+    with replace(path) as temporary:
+        (temporary / name if name else temporary).write_text("half")
+        raise error
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_exception_leaves_the_old_file(tmp_path, error):
     path = tmp_path / "file"
     write_text(path, "old")
-    with pytest.raises(error), replace_file(path) as temporary:
-        temporary.write_text("half")
-        raise error
+    with pytest.raises(error):
+        break_off(replace_file, path, "", error)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file"]
 
@@ -48,9 +54,8 @@ def test_an_exception_leaves_the_old_folder(tmp_path):
     path = tmp_path / "folder"
     with replace_folder(path) as temporary:
         (temporary / "old").touch()
-    with pytest.raises(ValueError, match="stop"), replace_folder(path) as temporary:
-        (temporary / "new").touch()
-        raise ValueError("stop")
+    with pytest.raises(ValueError, match="stop"):
+        break_off(replace_folder, path, "new", ValueError("stop"))
     assert names(path) == ["old"]
     assert names(tmp_path) == ["folder"]
 

@@ -35,7 +35,7 @@ def test_a_bad_option_is_named_with_its_value(options):
     with pytest.raises(RecipeError) as error:
         make_game(PD, options)
     (option,) = options
-    assert str(error.value).startswith(f"game.{option}")
+    assert str(error.value).startswith(f"{PD}: game.{option}")
     assert "got" in str(error.value) or "allowed" in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -72,7 +72,7 @@ def play(number, update, text="<A>", gain=3.0, **other):
 
 def make_run(folder, lines=None, episodes=None):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(dump_recipe(load_recipe(RECIPE)), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(dump_recipe(load_recipe(RECIPE, ["train.updates=40"])), encoding="utf-8")
     (folder / "run.json").write_text(json.dumps({"seed": 0, "versions": {"marft": "0.1.0"}}), encoding="utf-8")
     lines = [line(update) for update in range(4)] if lines is None else lines
     (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
@@ -235,7 +235,7 @@ def test_a_card_tells_what_the_run_was(tmp_path):
 
 def test_two_runs_are_compared_in_one_chart_and_by_their_recipes(tmp_path):
     one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two")
-    other = load_recipe(RECIPE, ["seed=7"])
+    other = load_recipe(RECIPE, ["train.updates=40", "seed=7"])
     (two / "recipe.yaml").write_text(dump_recipe(other), encoding="utf-8")
     page = report(tmp_path, {"one": one, "two": two})
     words = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg" and "curves" in attrs.get("class", "")]
@@ -397,9 +397,10 @@ def test_a_browser_lists_the_episodes_and_runs_nothing_else(tmp_path):
     hostile = HOSTILE.replace("alert(1)", "document.title='owned'").replace("alert(2)", "document.title='owned'")
     run = make_run(tmp_path / "one", episodes=[play(n, 0, hostile, gain=n) for n in range(3)])
     path = write_report({hostile: run}, tmp_path / "report.html", title="A title")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'b'}"]  # fmt: skip
-    done = subprocess.run([BROWSER, *flags, "--dump-dom", path.as_uri()], capture_output=True, timeout=120, check=True)
+    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"]
+    flags += ["disable-background-networking", "disable-component-update", f"user-data-dir={tmp_path / 'browser'}"]
+    command = [BROWSER, *(f"--{flag}" for flag in flags), "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
     document = done.stdout.decode()
     assert document.count('<details class="episode">') == 3
     assert "3 of 3 episodes match." in document

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from marft.config import Sampling
 
-
 DEFAULT = Sampling()
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from marft.report.runs import mean
-from marft.report.svg import axis_x, axis_y, decades, linear, logarithmic, path, tag, ticks
+from marft.report.svg import axis_x, axis_y, decades, linear, logarithmic, lone, path, tag, ticks
 from marft.report.text import number, one_line
 
 WIDTH, HEIGHT = 400.0, 220.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 390.0, 10.0, 186.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 390.0, 10.0, 186.0
 POINTS = 200
 """Most points a line is drawn with; a longer run's updates are averaged in equal bins."""
 
@@ -70,14 +70,12 @@ def line_chart(title: str, caption: str, series: Sequence[Series], *, unit: bool
     last = last if last > first else first + 1
     x = linear(first, last, LEFT, RIGHT)
     shown = [tick for tick in ticks(first, last, 5, whole=True) if first <= tick <= last]
-    lines = [
-        tag(
-            "path",
-            class_=f"line {one.style}",
-            d=path((x(u), y(v)) if math.isfinite(v) else None for u, v in zip(one.x, one.y, strict=True)),
-        )
-        for one in drawn
-    ]
+    lines = []
+    for one in drawn:
+        points = [(x(u), y(v)) if math.isfinite(v) else None for u, v in zip(one.x, one.y, strict=True)]
+        lines.append(tag("path", class_=f"line {one.style}", d=path(points)))
+        if dots := lone(points):
+            lines.append(tag("path", class_=f"lone {one.style}", d=dots))
     scale = f"{first!r} {last!r} {marks[0]!r} {marks[-1]!r} {LEFT} {RIGHT} {BOTTOM} {TOP} {'lin' if decimal else 'log'}"
     svg = tag(
         "svg",

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 
 from marft.report.chart import Figure, Series, bar_chart, line_chart
-from marft.report.names import CONDITIONAL, POSITIVE, SHARES, label_of, meaning_of, name_of
+from marft.report.names import CONDITIONAL, KNOWN, POSITIVE, SHARES, label_of, meaning_of, name_of
 from marft.report.runs import Run, mean
-from marft.report.text import short
+from marft.report.text import one_line, short
 
 MAIN = (
     ("game/cooperation",),
@@ -25,13 +25,17 @@ MAIN = (
 )
 """One chart each, drawn from the first pattern that any run has."""
 
+OWN = 6
+"""Most charts of metrics that only one game has that stand in front; the others follow under "More curves"."""
+
 PARTS = ("rollout", "credit", "update", "store", "save")
 
 
 def main_figures(runs: Sequence[Run]) -> list[Figure]:
-    """The charts everyone looks at first."""
+    """The charts everyone looks at first, those of the game's own metrics after the ones all games share."""
     chosen = [next((pattern for pattern in patterns if _found(runs, pattern)), None) for patterns in MAIN]
-    return [_figure(runs, pattern) for pattern in chosen if pattern is not None]
+    game, agents = chosen[:2], chosen[2:]
+    return [_figure(runs, pattern) for pattern in (*game, *_own_patterns(runs), *agents) if pattern is not None]
 
 
 def conditional_figures(runs: Sequence[Run]) -> list[Figure]:
@@ -42,12 +46,13 @@ def conditional_figures(runs: Sequence[Run]) -> list[Figure]:
 def other_figures(runs: Sequence[Run]) -> tuple[list[Figure], list[tuple[str, str]]]:
     """Every remaining metric: those that vary as charts, the others as (heading, value)."""
     figures, constants = [], []
+    own = _own_patterns(runs)
     for pattern in _other_patterns(runs):
-        values = {v for run in runs for key, _ in _matches(run, pattern) for v in run.column(key) if math.isfinite(v)}
-        if len(values) > 1:
-            figures.append(_figure(runs, pattern))
-        elif values:
+        values = _values(runs, pattern)
+        if len(values) == 1:
             constants.append((_title(pattern), short(values.pop())))
+        elif values and pattern not in own:
+            figures.append(_figure(runs, pattern))
     return figures, constants
 
 
@@ -87,10 +92,11 @@ def _figure(runs: Sequence[Run], pattern: str) -> Figure:
         for key, member in _matches(run, pattern):
             place = members.index(member)
             alone = len(runs) == 1
-            label = " · ".join(part for part in ("" if alone else run.name, member) if part) or run.name
+            name = one_line(run.name, 28)
+            label = member if alone and member else f"{name} · {member}" if member else name
             style = {"hue": place} if alone else {"hue": hue, "dash": place}
             series.append(Series(label, [float(update) for update in run.updates()], run.column(key), **style))
-    metric = pattern.partition("/")[2].removeprefix("*/").removesuffix("_*")
+    metric = _metric(pattern)
     caption = (
         meaning_of(metric)
         if not pattern.startswith("reward/")
@@ -101,7 +107,7 @@ def _figure(runs: Sequence[Run], pattern: str) -> Figure:
 
 def _title(pattern: str) -> str:
     kind, _, rest = pattern.partition("/")
-    metric = rest.removeprefix("*/").removesuffix("_*")
+    metric = _metric(pattern)
     if kind == "reward":
         return f"Reward: {metric}"
     owner = " per agent" if kind == "agent" else " per seat" if "*" in rest else ""
@@ -124,6 +130,22 @@ def _matches(run: Run, pattern: str) -> list[tuple[str, str]]:
 
 def _found(runs: Sequence[Run], pattern: str) -> bool:
     return any(_matches(run, pattern) for run in runs)
+
+
+def _values(runs: Sequence[Run], pattern: str) -> set[float]:
+    return {v for run in runs for key, _ in _matches(run, pattern) for v in run.column(key) if math.isfinite(v)}
+
+
+def _own_patterns(runs: Sequence[Run]) -> list[str]:
+    """Metrics that only this game has and that vary: the first few of them are worth a chart in front."""
+    own = [
+        pattern for pattern in _other_patterns(runs) if pattern.startswith("game/") and _metric(pattern) not in KNOWN
+    ]
+    return [pattern for pattern in own if len(_values(runs, pattern)) > 1][:OWN]
+
+
+def _metric(pattern: str) -> str:
+    return pattern.partition("/")[2].removeprefix("*/").removesuffix("_*")
 
 
 def _other_patterns(runs: Sequence[Run]) -> list[str]:

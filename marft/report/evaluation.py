@@ -26,7 +26,7 @@ def comparison(results: Results) -> list[tuple[str, list[Measure]]]:
 
 
 def full_table(results: Results) -> tuple[list[str], list[tuple[Pairing, list[Measure]]]]:
-    """All metrics (known ones first) of all pairings, in the order of the file."""
+    """All metrics (known ones first) of all pairings."""
     found = results.metrics()
     metrics = [key for key in ("return", "opponent_return") if key in found]
     metrics += [key for key in KNOWN if key in found and key not in metrics]

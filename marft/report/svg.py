@@ -84,16 +84,17 @@ def axis_x(values: Sequence[float], scale: Scale, top: float, bottom: float, gri
         yield tag("text", short(value), class_="tick", x=x, y=bottom + 17, text_anchor="middle")
 
 
-def path(points: Iterable[tuple[float, float] | None]) -> str:
-    """Path data through the points; None breaks the line, a point alone becomes a dot under round line ends."""
-    pieces, pen_down = [], False
-    for point in points:
-        if point is None:
-            pen_down = False
-            continue
-        pieces.append(("L" if pen_down else "M") + f"{coordinate(point[0])} {coordinate(point[1])}")
-        pen_down = True
-    return "".join(
-        piece + "h0" if piece[0] == "M" and (number + 1 == len(pieces) or pieces[number + 1][0] == "M") else piece
-        for number, piece in enumerate(pieces)
-    )
+def path(points: Sequence[tuple[float, float] | None]) -> str:
+    """Path data through the points; None breaks the line."""
+    moves = ["M" if place == 0 or points[place - 1] is None else "L" for place in range(len(points))]
+    pairs = zip(moves, points, strict=True)
+    return "".join(f"{move}{coordinate(point[0])} {coordinate(point[1])}" for move, point in pairs if point is not None)
+
+
+def lone(points: Sequence[tuple[float, float] | None]) -> str:
+    """Path data of a dot (under round line ends) for each point that has no neighbour and so no line."""
+    around = [None, *points, None]
+    alone = [
+        p for before, p, after in zip(around, points, around[2:], strict=False) if before is None and after is None
+    ]
+    return "".join(f"M{coordinate(point[0])} {coordinate(point[1])}h0" for point in alone if point is not None)

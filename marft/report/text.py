@@ -54,7 +54,7 @@ def short(value: float) -> str:
     """A number without padding, for axes and payoffs: 0.25, 3, −1.5, 20k, 1e−7."""
     size = abs(value)
     if size >= 1e9 or 0 < size < 1e-3:
-        return _exponent(value)
+        return _exponent(value).replace(".0e", "e")
     if size >= 1e6:
         text = f"{value / 1e6:g}M"
     elif size >= 1e4:
@@ -66,7 +66,7 @@ def short(value: float) -> str:
 
 def _exponent(value: float) -> str:
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "−")
+    return f"{mantissa}e{int(exponent)}".replace("-", "−")
 
 
 def _sign(char: str) -> str:

@@ -102,11 +102,12 @@ def _training(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _evaluation(results: Results, runs: Sequence[Run]) -> dict[str, Any]:
-    """Teams that are named like a run keep its colour."""
-    metrics, pairings = full_table(results)
+    """Teams that are named like a run keep its place and its colour."""
     hues = {run.name: place for place, run in enumerate(runs)}
     for team in results.teams():
         hues.setdefault(team, len(hues))
+    results = results.model_copy(update={"pairs": sorted(results.pairs, key=lambda pairing: hues[pairing.team])})
+    metrics, pairings = full_table(results)
     level = results.settings.get("interval")
     return {
         "game": results.game,
