@@ -140,7 +140,7 @@ def pair(teams: list[Team], players: list[str], seats: tuple[str, ...]) -> list[
         if len(seats) < 2:
             continue
         for player in players:
-            against = {seat: f"{SCRIPTED}{player}" for seat in seats}
+            against = dict.fromkeys(seats, f"{SCRIPTED}{player}")
             tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in seats)
             pairings.append(Pairing(team.name, player, "scripted", tables))
         for other in teams:

@@ -170,7 +170,7 @@ class AdapterBank:
         self._active = name
 
     def _activate(self, name: str | None) -> None:
-        """Switch PEFT's layers one by one: walking the whole model for it took longer than a tiny model's forward pass."""
+        """Switch PEFT's layers one by one; walking the whole model for it takes longer than a tiny model's forward."""
         if self._active == name:
             return
         for layer in self._layers:

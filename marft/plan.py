@@ -74,7 +74,7 @@ def cost(recipe: Recipe) -> Cost:
 
 
 def _activations(recipe: Recipe, config: Any, width: int) -> int:
-    """What one micro-batch keeps for its backward pass: about 14 hidden and 4 intermediate vectors a token and layer."""
+    """What a micro-batch keeps for its backward pass: about 14 hidden and 4 intermediate vectors a token and layer."""
     intermediate = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     per_layer = 14 * config.hidden_size + 4 * intermediate
     return recipe.train.token_budget * config.num_hidden_layers * per_layer * width

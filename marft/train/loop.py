@@ -27,7 +27,6 @@ from marft.credit import advantages
 from marft.engines.hf import HFEngine
 from marft.episode import Episode, finished
 from marft.errors import RunFolderError
-from marft.games import make_game
 from marft.model import Base, load_base
 from marft.rewards import load_reward
 from marft.rollout import Rollout, plan_update

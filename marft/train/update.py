@@ -217,7 +217,7 @@ class Updater:
 
     def _totals(self, report: dict[str, float]) -> dict[str, float]:
         """Sums over processes, and the KL sample turned into a mean."""
-        keys = sorted(key for key in REPORTED if key != "gap_max")
+        keys = SUMMED
         values = torch.tensor([report.get(key, 0.0) for key in keys], dtype=torch.float64, device=self.bank.device)
         worst = self.workers.gather([report["gap_max"]])
         total = dict(zip(keys, self.workers.sum(values).tolist(), strict=True)) | {"gap_max": max(worst)}
@@ -233,8 +233,12 @@ class Updater:
             )
 
 
-REPORTED = (
-    "loss policy kl kl_sample kl_tokens entropy clip_fraction off_policy_weight gap gap_max tokens trained".split()
+SUMMED = ("loss", "policy", "kl", "kl_sample", "kl_tokens", "entropy") + (
+    "clip_fraction",
+    "off_policy_weight",
+    "gap",
+    "tokens",
+    "trained",
 )
 
 
