@@ -32,7 +32,7 @@ def load_base(recipe: Recipe, device: torch.device | str | None = None) -> Base:
     tokenizer = load_tokenizer(source, settings.revision)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source, revision=settings.revision, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa"
+            source, revision=settings.revision, dtype=getattr(torch, settings.dtype)
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"model.name: cannot load {source!r}: {_first_line(error)}") from error

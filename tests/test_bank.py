@@ -50,10 +50,9 @@ def test_adapters_of_different_shape_live_on_one_base_and_load_as_plain_peft(tmp
 
 def test_a_saved_adapter_gives_the_trained_log_probs_anywhere(tmp_path):
     rig = Rig()
-    rows = rig.rows(rig.play())
-    for _ in range(3):
-        rig.updater.update(rig.learners["bob"], rows["bob"])
-    rows = rig.rows(rig.play(1))["bob"]
+    for update in range(3):
+        rig.updater.update(rig.learners["bob"], rig.rows(rig.play(update))["bob"])
+    rows = rig.rows(rig.play(3))["bob"]
     rig.bank.save("bob", tmp_path / "bob")
     plain = PeftModel.from_pretrained(base_model(), tmp_path / "bob")
     for row in rows:

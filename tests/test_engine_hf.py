@@ -236,7 +236,6 @@ SHAPE = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "initializer_range": 0.4,
-    "attn_implementation": "sdpa",
     "pad_token_id": 0,
     "bos_token_id": None,
     "eos_token_id": 1,
@@ -252,6 +251,9 @@ WINDOWED = {
         Qwen2Config(**SHAPE, use_sliding_window=False, sliding_window=8)
     ),
     "mistral": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=8, head_dim=8)),
+    "mistral, eager attention": lambda: MistralForCausalLM(
+        MistralConfig(**SHAPE, sliding_window=8, head_dim=8, attn_implementation="eager")
+    ),
     "gemma2, capped logits": lambda: Gemma2ForCausalLM(
         Gemma2Config(**SHAPE, sliding_window=8, head_dim=8, query_pre_attn_scalar=8, final_logit_softcapping=3.0)
     ),

@@ -60,6 +60,7 @@ class HFEngine:
         self.counters = Counters()
         self.context = getattr(bank.config, "max_position_embeddings", None)
         self._windows = _attention_windows(bank.config)
+        self._additive = _additive_mask(bank.base)
         self._waiting: list[tuple[Sequence[Request], asyncio.Future[list[Completion]]]] = []
         self._caches: dict[str, SlotCache] = {}
         self._slots: dict[str, dict[str, _Slot]] = {}
@@ -225,6 +226,8 @@ class HFEngine:
         numbers = torch.tensor([slot.number for slot in slots], device=device)
         cache.aim(numbers, positions, length, len(self._slots[policy]))
         masks = {kind: attention_mask(positions, length, window) for kind, window in self._windows.items()}
+        if self._additive is not None:
+            masks = {kind: (~mask).to(self._additive) * torch.finfo(self._additive).min for kind, mask in masks.items()}
         hidden = self.bank.hidden(
             torch.from_numpy(ids).to(device),
             position_ids=positions,
@@ -246,6 +249,14 @@ class HFEngine:
                 f"engine: a prompt of {longest} tokens and sampling.max_new_tokens {sampling.max_new_tokens} pass the "
                 f"model's context of {self.context}; shorten the game or choose another model"
             )
+
+
+def _additive_mask(model: torch.nn.Module) -> torch.dtype | None:
+    """The type of the mask for attention that adds it to the scores; None where it takes a boolean mask, as sdpa does."""
+    kind = model.config._attn_implementation
+    if kind not in ("sdpa", "eager"):
+        raise EngineError(f"engine: kind hf cannot mask {kind} attention; load the model with sdpa or eager attention")
+    return model.dtype if kind == "eager" else None
 
 
 def _attention_windows(config: object) -> dict[str, int | None]:

@@ -1,0 +1,134 @@
+"""Pairings, intervals, and results that can be traced to episodes on disk."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+from trainer_fixtures import Rig, recipe_data
+
+from marft.errors import RecipeError, RunFolderError
+from marft.eval.arena import Team, evaluate, pair
+from marft.eval.stats import interval
+from marft.files import write_text
+from marft.recipe import dump_recipe, parse_recipe
+from marft.store import read_episodes
+
+EPISODES = 6
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two run folders with differing adapters, as training leaves them."""
+    root = tmp_path_factory.mktemp("runs")
+    for number, name in enumerate(("one", "two")):
+        rig = Rig(f"name={name}", f"seed={number}", shaken=0.3)
+        write_text(root / name / "recipe.yaml", dump_recipe(rig.recipe))
+        for agent in rig.learners:
+            rig.bank.save(agent, root / name / "adapters" / agent)
+    return {name: root / name for name in ("one", "two")}
+
+
+@pytest.fixture(scope="module")
+def played(runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("eval")
+    results = evaluate(runs, out, against="AllD,TFT", episodes=EPISODES, seed=3, resamples=40)
+    return results, out
+
+
+def test_every_team_meets_itself_every_player_and_every_other_team_from_every_seat(runs):
+    recipe = parse_recipe(recipe_data())
+    teams = [Team(name, path, recipe, {}) for name, path in runs.items()]
+    pairings = pair(teams, ["AllD"], ("alice", "bob"))
+    found = {(p.team, p.opponent): [dict(seats) for _, seats in p.tables] for p in pairings}
+    assert found[("one", "self")] == [{"alice": "one/alice", "bob": "one/bob"}]
+    assert found[("one", "AllD")] == [
+        {"alice": "one/alice", "bob": "scripted:AllD"},
+        {"alice": "scripted:AllD", "bob": "one/bob"},
+    ]
+    assert found[("two", "one")] == [
+        {"alice": "two/alice", "bob": "one/bob"},
+        {"alice": "one/alice", "bob": "two/bob"},
+    ]
+    assert len(found) == 2 * (1 + 1 + 1)
+
+
+def test_all_pairings_are_played_on_the_same_instances(played):
+    _, out = played
+    seeds = {}
+    for episode in read_episodes(out):
+        seeds.setdefault(tuple(sorted(episode.team.items())), []).append(episode.seed)
+    assert len(seeds) == 2 + 2 * 2 * 2 + 2
+    # the two teams' mutual pairings sit in the same two ways, so each of those stands there twice
+    assert {tuple(sorted(set(found))) for found in seeds.values()} == {tuple(sorted(set(next(iter(seeds.values())))))}
+    assert len(set(next(iter(seeds.values())))) == EPISODES
+
+
+def test_every_number_can_be_computed_from_the_episodes_on_disk(played):
+    results, out = played
+    stored = json.loads((out / "results.json").read_text())
+    assert stored == json.loads(json.dumps(results))
+    episodes = list(read_episodes(out))
+    for pairing in stored["pairs"]:
+        if pairing["kind"] != "scripted":
+            continue
+        own, cooperated = [], []
+        for seat in ("alice", "bob"):
+            other = "bob" if seat == "alice" else "alice"
+            team = {seat: f"{pairing['team']}/{seat}", other: f"scripted:{pairing['opponent']}"}
+            for episode in episodes:
+                if episode.team == team:
+                    own.append(sum(step[seat] for step in episode.rewards))
+                    cooperated += [turn.action == "C" for turn in episode.turns if turn.seat == seat]
+        assert len(own) == pairing["episodes"] == 2 * EPISODES
+        assert pairing["metrics"]["return"]["mean"] == pytest.approx(np.mean(own), abs=1e-12)
+        assert pairing["metrics"]["cooperation"]["mean"] == pytest.approx(np.mean(cooperated), abs=1e-12)
+
+
+def test_the_same_seed_gives_the_same_results(runs, played, tmp_path):
+    again = evaluate(runs, tmp_path, against="AllD,TFT", episodes=EPISODES, seed=3, resamples=40)
+    assert again == played[0]
+
+
+def test_intervals_hold_the_mean(played):
+    for pairing in played[0]["pairs"]:
+        for value in pairing["metrics"].values():
+            if value["mean"] is not None:
+                assert value["low"] - 1e-12 <= value["mean"] <= value["high"] + 1e-12
+
+
+def test_the_interval_is_scipys_percentile_bootstrap_and_shrinks_with_the_sample():
+    rng = np.random.default_rng(0)
+    widths = []
+    for size in (50, 800):
+        data = rng.normal(size=size)
+        found = interval(lambda drawn, data=data: {"mean": float(data[drawn].mean())}, size, 4000, seed=1)["mean"]
+        reference = bootstrap((data,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2))
+        width = reference.confidence_interval.high - reference.confidence_interval.low
+        assert found["mean"] == pytest.approx(data.mean())
+        assert found["low"] == pytest.approx(reference.confidence_interval.low, abs=0.06 * width)
+        assert found["high"] == pytest.approx(reference.confidence_interval.high, abs=0.06 * width)
+        widths.append(found["high"] - found["low"])
+    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.3)  # a standard error falls with the root of the size
+
+
+def test_what_was_never_seen_is_none_and_not_a_number():
+    found = interval(lambda drawn: {"never": float("nan"), "once": 1.0 if 0 in drawn else float("nan")}, 4, 50, seed=0)
+    assert found["never"] == {"mean": None, "low": None, "high": None}
+    assert found["once"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_wrong_requests_say_what_to_change(runs, tmp_path):
+    with pytest.raises(RecipeError, match="no player 'AlD'; did you mean 'AllD'"):
+        evaluate(runs, tmp_path, against="AlD")
+    with pytest.raises(RunFolderError, match=r"no run folder: it holds no recipe\.yaml"):
+        evaluate({"x": tmp_path}, tmp_path)
+    other = tmp_path / "other"
+    write_text(other / "recipe.yaml", dump_recipe(parse_recipe(recipe_data("game.rounds=4"))))
+    for agent in ("alice", "bob"):
+        write_text(other / "adapters" / agent / "adapter_config.json", "{}")
+    with pytest.raises(RecipeError, match="differ in game"):
+        evaluate(runs | {"other": other}, tmp_path)
+    write_text(tmp_path / "empty" / "recipe.yaml", dump_recipe(parse_recipe(recipe_data())))
+    with pytest.raises(RunFolderError, match="no adapter of alice"):
+        evaluate({"empty": tmp_path / "empty"}, tmp_path)
