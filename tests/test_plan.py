@@ -1,6 +1,7 @@
 """What --dry-run says a recipe costs, against what it then costs."""
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from marft.bank import AdapterBank
 from marft.engines.hf import HFEngine
 from marft.model import load_base
 from marft.plan import cost, print_plan
+from marft.recipe import load_recipe
 from marft.rollout import plan_update
 from marft.team import make_rollout
 from marft.train.rows import build_rows
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_parameters_are_those_of_the_loaded_model_and_of_pefts_adapters():
@@ -31,8 +35,8 @@ def test_half_precision_halves_the_base_and_not_the_adapters():
     assert (half.base * 2, half.adapters) == (whole.base, whole.adapters)
 
 
-def test_tokens_are_those_of_a_real_rollout(cache, make_recipe):
-    recipe = make_recipe(game={"rounds": 10}, rollout={"groups": 4})
+def test_tokens_are_those_of_a_real_rollout(cache):
+    recipe = load_recipe(ROOT / "recipes" / "prisoners_dilemma" / "naive.yaml")
     base = load_base(recipe)
     bank = AdapterBank(base.model)
     for name in recipe.agents:

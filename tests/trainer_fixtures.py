@@ -121,7 +121,7 @@ def _norm(module, hidden: torch.Tensor) -> torch.Tensor:
 
 
 class Recorder:
-    """In the place of an optimizer: keeps weights, gradient and learning rate of each step; `inner` makes it, if any."""
+    """In the place of an optimizer: keeps weights, gradient and learning rate of each step; `inner` makes the step."""
 
     def __init__(self, parameters, inner=None):
         self.parameters, self.inner = parameters, inner

@@ -252,7 +252,7 @@ class HFEngine:
 
 
 def _additive_mask(model: torch.nn.Module) -> torch.dtype | None:
-    """The type of the mask for attention that adds it to the scores; None where it takes a boolean mask, as sdpa does."""
+    """The type of the mask for attention that adds it to the scores; None where a boolean mask is taken, as by sdpa."""
     kind = model.config._attn_implementation
     if kind not in ("sdpa", "eager"):
         raise EngineError(f"engine: kind hf cannot mask {kind} attention; load the model with sdpa or eager attention")
