@@ -76,7 +76,8 @@ def train(
 ) -> None:
     """Train the agents of a recipe.
 
-    Runs in one process, or in several by [bold]accelerate launch -m marft train RECIPE[/]. The run folder holds the
+    Runs in one process, or in several by [bold]accelerate launch -m marft train RECIPE[/] (on the CPU
+    with --config_file recipes/accelerate/cpu2.yaml). The run folder holds the
     resolved recipe, metrics.jsonl, the episodes, checkpoints and, in adapters/, plain PEFT folders. A run that was
     stopped, by whatever, goes on with --resume.
     """

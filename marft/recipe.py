@@ -143,17 +143,24 @@ _SEAT = {"agent", "scripted", "frozen"}
 
 
 def with_default_team(recipe: Recipe) -> Recipe:
-    """Without a team, the agents take the seats in order, one each; one agent alone takes them all."""
-    if recipe.team:
-        return recipe
+    """Seats nobody was named for go to the agent of that name, else to the agents without a seat, in order.
+
+    One agent alone takes them all.
+    """
     seats = make_game(recipe.game.name, recipe.game.options).seats
-    names = list(recipe.agents)
-    if len(names) not in (1, len(seats)):
-        raise RecipeError(
-            f"team: {len(names)} agents for the {len(seats)} seats {', '.join(seats)}; say who sits where"
-        )
-    chosen = names * len(seats) if len(names) == 1 else names
-    team = {seat: {"agent": agent} for seat, agent in zip(seats, chosen, strict=True)}
+    empty = [seat for seat in seats if seat not in recipe.team]
+    if not empty:
+        return recipe
+    agents = list(recipe.agents)
+    seated = {policy.agent for policy in recipe.team.values()}
+    free = [agent for agent in agents if agent not in seated and agent not in empty]
+    team = {seat: policy.model_dump() for seat, policy in recipe.team.items()}
+    for seat in empty:
+        own = seat if seat in agents and seat not in seated else None
+        agent = agents[0] if len(agents) == 1 else own or (free.pop(0) if free else None)
+        if agent is None:
+            raise RecipeError(f"team.{seat}: nobody fills this seat; the seats are {', '.join(seats)}")
+        team[seat] = {"agent": agent}
     return Recipe.model_validate(recipe.model_dump(by_alias=True) | {"team": team})
 
 

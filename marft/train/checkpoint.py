@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from marft.bank import AdapterBank
@@ -58,9 +59,14 @@ def save_checkpoint(root: Path, bank: AdapterBank, learners: Mapping[str, Learne
 def load_checkpoint(folder: Path, bank: AdapterBank, learners: Mapping[str, Learner]) -> Progress:
     """Put adapters, optimizers and random states back; returns where the run stood."""
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"checkpoint {folder} cannot be read: {error}; remove it to use the one before") from None
+        return _load(folder, bank, learners)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise RunFolderError(f"checkpoint {folder} cannot be read: {what}; remove it to use the one before") from None
+
+
+def _load(folder: Path, bank: AdapterBank, learners: Mapping[str, Learner]) -> Progress:
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     for name, learner in learners.items():
         bank.restore(name, folder / "adapters" / name)
         _restore_optimizer(bank, learner, load_file(folder / "optimizers" / f"{name}.safetensors"))
@@ -78,16 +84,20 @@ def load_checkpoint(folder: Path, bank: AdapterBank, learners: Mapping[str, Lear
 
 def latest_checkpoint(root: Path) -> Path | None:
     """The newest whole checkpoint, or None."""
-    found = sorted(path for path in root.glob("update-*") if (path / "state.json").is_file())
-    return found[-1] if found else None
+    found = [path for path in root.glob("update-*") if (path / "state.json").is_file()]
+    return max(found, key=_number, default=None)
 
 
 def prune_checkpoints(root: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what a kill left half-written."""
-    for path in sorted(root.glob("update-*"))[:-keep]:
+    for path in sorted(root.glob("update-*"), key=_number)[:-keep]:
         shutil.rmtree(path)
     for path in root.glob(".update-*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("update-"))
 
 
 def _optimizer_tensors(bank: AdapterBank, learner: Learner) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ import yaml
 from marft.config import Recipe
 from marft.errors import RunFolderError
 from marft.files import write_text
-from marft.recipe import dump_recipe, parse_recipe
+from marft.recipe import dump_recipe, parse_recipe, read_yaml
 
 MAY_CHANGE = (
     "train.updates",
@@ -55,6 +55,8 @@ class RunFolder:
 
     def open(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
         """Lock the folder and check that this recipe may use it; nothing that is there is touched yet."""
+        if resume and overwrite:
+            raise RunFolderError("--resume goes on with a run and --overwrite removes it; give one of them")
         self._new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -68,15 +70,11 @@ class RunFolder:
             self._lock = None
             raise RunFolderError(f"run folder {self.path} is in use by another process; choose another --out") from None
         self._overwrite = overwrite
-        stored = self.path / "recipe.yaml"
-        if not stored.exists() or overwrite:
-            return
-        if resume:
-            self._same_recipe(stored, recipe)
-        elif (
-            self.metrics.exists() or self.checkpoints.exists()
-        ):  # else it died before its first update: nothing to lose
+        if overwrite or not (self.metrics.exists() or self.checkpoints.exists()):
+            return  # a run that died before its first update has nothing to lose
+        if not resume:
             raise RunFolderError(f"run folder {self.path} holds a run; pass --resume, --overwrite or another --out")
+        self._same_recipe(run_recipe(self.path), recipe)
 
     def begin(self, recipe: Recipe) -> None:
         """Everything is loaded and the run can start: store the recipe and its circumstances."""
@@ -97,17 +95,22 @@ class RunFolder:
             self._lock = None
 
     def keep_until(self, update: int) -> None:
-        """Forget what a killed run wrote past `update`: metrics lines and episode files that will be made again."""
+        """Forget what a killed run wrote past `update`, metrics and episodes that will be made again, and half files."""
         lines = [line for line in read_metrics(self.metrics) if line["update"] < update]
         if self.metrics.exists():
             write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
         for path in (self.path / "episodes").glob("update-*.parquet"):
-            if int(path.name.removeprefix("update-")[:6]) >= update:
+            if int(path.stem.split("-")[1]) >= update:
                 path.unlink()
+        for path in list(self.path.rglob(".*")):
+            if ".tmp-" in path.name or ".old-" in path.name:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         with open(self.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint that follows must not outlive it
 
     def _empty(self) -> None:
         for path in self.path.iterdir():
@@ -115,8 +118,8 @@ class RunFolder:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def _same_recipe(self, stored: Path, recipe: Recipe) -> None:
-        before = _flat(yaml.safe_load(stored.read_text(encoding="utf-8")))
+    def _same_recipe(self, stored: Recipe, recipe: Recipe) -> None:
+        before = _flat(yaml.safe_load(dump_recipe(stored)))
         now = _flat(yaml.safe_load(dump_recipe(recipe)))
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
@@ -139,7 +142,7 @@ def run_recipe(path: Path) -> Recipe:
     stored = path / "recipe.yaml"
     if not stored.is_file():
         raise RunFolderError(f"{path} is no run folder: it holds no recipe.yaml")
-    return parse_recipe(yaml.safe_load(stored.read_text(encoding="utf-8")))
+    return parse_recipe(read_yaml(stored))
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:

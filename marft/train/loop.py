@@ -19,15 +19,16 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import LoggerType, set_seed
 
 from marft.bank import AdapterBank
 from marft.config import Recipe
 from marft.credit import advantages
 from marft.engines.hf import HFEngine
 from marft.episode import Episode, finished
-from marft.errors import RunFolderError
-from marft.model import Base, load_base
+from marft.errors import ModelError, RecipeError, RunFolderError
+from marft.lookup import nearest
+from marft.model import Base, load_base, pick_device
 from marft.rewards import load_reward
 from marft.rollout import Rollout, plan_update
 from marft.seeds import derive
@@ -43,12 +44,7 @@ from marft.train.workers import Workers
 
 def train(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = False) -> Path:
     """Run the recipe in the folder `out`; returns the folder. Every process of a launch calls it."""
-    accelerator = Accelerator(
-        cpu=recipe.model.device == "cpu",
-        log_with=list(recipe.trackers) or None,
-        project_dir=str(out),
-    )
-    workers = Workers(accelerator)
+    workers = Workers(_accelerator(recipe, out))
     folder = RunFolder(out)
     with contextlib.closing(folder):
         if workers.main:
@@ -64,6 +60,31 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = 
         trainer.run()
     workers.wait()
     return out
+
+
+def _accelerator(recipe: Recipe, out: Path) -> Accelerator:
+    """Accelerate leaves out a tracker whose package is not there, and says so only when it debugs."""
+    for name in recipe.trackers:
+        if name not in LoggerType.list():
+            raise RecipeError(f"trackers: no tracker {name!r}{nearest(name, LoggerType.list())}")
+    cpu = recipe.model.device == "cpu"
+    accelerator = Accelerator(cpu=cpu, log_with=list(recipe.trackers) or None, project_dir=str(out))
+    for name in recipe.trackers:
+        if name != "all" and name not in accelerator.log_with:
+            raise RecipeError(
+                f"trackers: the package of {name} is not installed; install it, or take it out of the list"
+            )
+    return accelerator
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """accelerate leaves out a tracker whose package is missing without a word; here it is an error."""
+    installed = [str(getattr(name, "value", name)) for name in get_available_trackers()]
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise RecipeError(f"trackers: accelerate knows no {name!r}{nearest(name, LOGGER_TYPE_TO_CLASS)}")
+        if name not in installed:
+            raise RecipeError(f"trackers: {name} is not installed; install it, or remove it from the recipe")
 
 
 class Trainer:
@@ -99,14 +120,14 @@ class Trainer:
         self._start_trackers()
         gc.collect()
         gc.freeze()  # what is loaded now stays; scanning it again and again took a fifth of a tiny model's rollout
-        updates = self.recipe.train.updates
+        updates, saved = self.recipe.train.updates, {}
         with Display(self.recipe.name, self.progress.update, updates, quiet=not self.workers.main) as display:
             while self.progress.update < updates:
-                metrics = self.step()
+                metrics = self.step() | saved
+                self._record(metrics)  # before the checkpoint: a run killed between the two makes the update again
                 last = self.progress.update == updates
-                if last or self.progress.update % self.recipe.train.save_every == 0:
-                    metrics["seconds/save"] = self._save()
-                self._record(metrics)
+                due = last or self.progress.update % self.recipe.train.save_every == 0
+                saved = {"seconds/save": self._save()} if due else {}
                 display.update(self.progress.update, metrics)
         if self.workers.main:
             for name in self.learners:
@@ -195,8 +216,11 @@ class Trainer:
 
     def _load_base(self) -> Base:
         """The main process first: it may have to build the tiny model that the others then find in the cache."""
+        wanted, device = self.recipe.model.device, self.workers.accelerator.device
+        if wanted != "auto" and pick_device(wanted).type != device.type:
+            raise ModelError(f"model.device: {wanted} is asked for, but there is only {device.type}; set auto")
         with self.workers.accelerator.main_process_first():
-            return load_base(self.recipe, self.workers.accelerator.device)
+            return load_base(self.recipe, device)
 
     def _learner(self, name: str) -> Learner:
         agent = self.recipe.agents[name]

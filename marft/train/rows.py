@@ -93,18 +93,28 @@ def score(episode: Episode, rewards: Mapping[str, tuple[object, float]]) -> None
         for seat, value in given.items():
             if seat not in episode.seats:
                 raise RewardError(f"reward {name} names a seat {seat!r} that {episode.game} does not have")
-            if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
-                values = [float(item) for item in value]
-                if len(values) != steps:
-                    raise RewardError(f"reward {name} gave {seat} {len(values)} values for {steps} steps")
-            else:
-                values = [0.0] * steps
-                if seat in last:
-                    values[last[seat]] = float(value)
+            try:
+                values = _per_step(value, steps, last.get(seat))
+            except (TypeError, ValueError) as error:
+                raise RewardError(f"reward {name} gave {seat} {error} on {episode.id}") from None
             if not np.isfinite(values).all():
                 raise RewardError(f"reward {name} gave {seat} {values} on {episode.id}; rewards must be finite numbers")
             term[seat] = [weight * item for item in values]
         episode.terms[name] = term
+
+
+def _per_step(value: object, steps: int, last: int | None) -> list[float]:
+    """What a reward gave one seat, as a number per step; a single number stands at the seat's last step."""
+    if isinstance(value, str):
+        raise TypeError(f"the text {value!r}, not numbers")
+    if isinstance(value, Sequence | np.ndarray):
+        if len(value) != steps:
+            raise ValueError(f"{len(value)} values for {steps} steps")
+        return [float(item) for item in value]
+    values = [0.0] * steps
+    if last is not None:
+        values[last] = float(value)
+    return values
 
 
 def build_rows(episodes: Sequence[Episode], advantage_U: np.ndarray) -> dict[str, list[Row]]:

@@ -1,0 +1,88 @@
+"""Several processes under accelerate make the same updates as one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+from trainer_fixtures import recipe_data
+
+from marft.store import read_episodes
+from marft.train.folder import read_metrics
+
+pytestmark = pytest.mark.distributed
+
+CONFIG = Path(__file__).parent.parent / "recipes" / "accelerate" / "cpu2.yaml"
+DEADLINE = 240
+
+
+def launch(tmp_path, name: str, processes: int | None, *overrides: str) -> subprocess.CompletedProcess:
+    """Train a small recipe in some processes under accelerate, or plainly in one (None)."""
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(
+        yaml.safe_dump(recipe_data("train.updates=3", "rollout.groups=5", "algorithm=ad_align", *overrides))
+    )
+    command = [sys.executable]
+    if processes is not None:
+        command += ["-m", "accelerate.commands.launch"]
+        command += ["--config_file", str(CONFIG)] if processes == 2 else ["--cpu", "--num_processes", "1"]
+    command += ["-m", "marft", "train", str(path), "--out", str(tmp_path / name)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+def weights(folder) -> dict[str, np.ndarray]:
+    return {
+        f"{agent}/{name}": tensor
+        for agent in ("alice", "bob")
+        for name, tensor in load_file(folder / "adapters" / agent / "adapter_model.safetensors").items()
+    }
+
+
+def texts(folder) -> dict[str, list]:
+    return {episode.id: [turn.completion_ids for turn in episode.turns] for episode in read_episodes(folder)}
+
+
+# Sums of gradients are rounded in another order, and AdamW's first steps divide each by its own size: the weights,
+# which have moved by 3 × 0.01 at most, may differ by the rounding (float32: 1e-7 relative) times a few.
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_two_processes_end_with_the_adapters_of_one(tmp_path, dtype, tolerance):
+    for name, processes in (("one", None), ("two", 2)):
+        done = launch(tmp_path, name, processes, f"model.dtype={dtype}")
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    gap = max(float(np.abs(one[name] - two[name]).max()) for name in one)
+    print(dtype, gap)
+    assert gap < tolerance
+    assert max(float(np.abs(tensor).max()) for name, tensor in one.items() if "lora_B" in name) > 1e-3  # it has moved
+    shards = {path.stem[-2:] for path in (tmp_path / "two" / "episodes").iterdir()}
+    assert shards == {"-0", "-1"}  # there really were two
+    assert texts(tmp_path / "one") == texts(tmp_path / "two")
+    for alone, together in zip(
+        *(read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")), strict=True
+    ):
+        for key, value in alone.items():
+            if not key.startswith("seconds/") and "gap" not in key:
+                assert together[key] == pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True), key
+
+
+def test_one_process_under_accelerate_is_the_plain_run(tmp_path):
+    for name, processes in (("plain", None), ("launched", 1)):
+        done = launch(tmp_path, name, processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+    plain, launched = weights(tmp_path / "plain"), weights(tmp_path / "launched")
+    assert all(np.array_equal(plain[name], launched[name]) for name in plain)
+
+
+def test_a_failure_in_one_process_ends_them_all(tmp_path):
+    """The reward fails on a group that only the second process plays; the first must not wait for it for ever."""
+    reward = tmp_path / "bad.py"
+    reward.write_text("def bad(episode):\n    return {'alice': float('nan') if episode.group == 1 else 1.0}\n")
+    done = launch(tmp_path, "bad", 2, f"rewards=['{reward}:bad']")
+    assert done.returncode != 0
+    assert "rewards must be finite numbers" in done.stderr
