@@ -41,7 +41,7 @@ def main(agents: int) -> None:
     names = [f"agent{number}" for number in range(agents)]
     for name in names:
         bank.add(name, Adapter(), seed=0)
-    train = Train(token_budget=8 * LENGTH, gap_limit=1e9)  # the rows' engine log-probs are made up
+    train = Train(token_budget=2 * LENGTH, gap_limit=1e9)  # the rows' engine log-probs are made up
     updater = Updater(bank, Algorithm(), Sampling(), train, Workers(), seed=0)
     learners = [make_learner(bank, name, Optimizer()) for name in names]
     rng = np.random.default_rng(0)

@@ -46,7 +46,7 @@ def memory() -> list[tuple[str, str]]:
     for agents in (2, 8):
         command = [sys.executable, str(HERE / "memory.py"), str(agents)]
         # large blocks straight from the system, so that the peak is what was in use and not what the heap kept
-        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=environment)
         found[agents] = json.loads(done.stdout.splitlines()[-1])
     mib = 2**20

@@ -16,10 +16,12 @@ from marft import __version__
 from marft.bank import AdapterBank
 from marft.config import Recipe
 from marft.engines.hf import HFEngine
+from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, finished
 from marft.errors import RecipeError, RunFolderError
 from marft.eval.results import SCHEMA, write_results
 from marft.eval.stats import interval
+from marft.game import Player
 from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import base_source, load_base
@@ -27,7 +29,7 @@ from marft.recipe import load_recipe
 from marft.rollout import SCRIPTED, Plan
 from marft.seeds import derive
 from marft.store import write_parquet
-from marft.team import make_rollout
+from marft.team import add_frozen, make_rollout, players_of
 from marft.train.checkpoint import latest_checkpoint
 from marft.train.folder import run_recipe
 
@@ -77,6 +79,10 @@ def evaluate(
                 raise RecipeError(f"eval: {team.name} and {loaded[0].name} differ in {key}; evaluate them one by one")
     game = make_game(first.game.name, first.game.options)
     pairings = pair(loaded, _opponents(against, game.players), game.seats)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{out} cannot be written: {error.strerror}; choose --out") from None
     base = load_base(first)
     bank = AdapterBank(base.model)
     for team in loaded:
@@ -84,6 +90,11 @@ def evaluate(
             bank.load(f"{team.name}/{agent}", folder)
     engine = HFEngine(bank, base.chat.stop_ids, max_batch=first.engine.max_batch)
     rollout = make_rollout(first, base.chat, bank, engine)
+    players: dict[str, Player] = {}
+    for team in loaded:  # a team may bring players and frozen adapters of its own
+        players |= players_of(team.recipe, game)
+        add_frozen(bank, [seat.frozen for seat in team.recipe.team.values() if seat.frozen is not None])
+    rollout.scripted = ScriptedEngine(players)
     rollout.seed = derive(seed, "eval")
     plans = [
         Plan(number, table * episodes + index, derive(seed, "eval-instance", index), seats, update=0)
@@ -132,21 +143,26 @@ def load_team(name: str, path: Path, recipe: Path | None) -> Team:
 
 
 def pair(teams: list[Team], players: list[str], seats: tuple[str, ...]) -> list[Pairing]:
-    """Self-play of each team, each against each scripted player, and each against each other."""
+    """Self-play of each team, each against each scripted player, and each against each other.
+
+    A team is seated and measured where a model of its own plays; seats that its recipe gave to a script stay the
+    script's in its self-play, and are no seats of the team elsewhere.
+    """
     pairings = []
     for team in teams:
         everywhere = {seat: team.policy(seat) for seat in seats}
-        pairings.append(Pairing(team.name, "self", "self", ((seats, everywhere),)))
+        own = tuple(seat for seat in seats if team.recipe.team[seat].scripted is None)
+        pairings.append(Pairing(team.name, "self", "self", ((own, everywhere),)))
         if len(seats) < 2:
             continue
         for player in players:
             against = dict.fromkeys(seats, f"{SCRIPTED}{player}")
-            tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in seats)
+            tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in own)
             pairings.append(Pairing(team.name, player, "scripted", tables))
         for other in teams:
             if other is not team:
                 against = {seat: other.policy(seat) for seat in seats}
-                tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in seats)
+                tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in own)
                 pairings.append(Pairing(team.name, other.name, "team", tables))
     return pairings
 

@@ -47,17 +47,9 @@ class AdapterBank:
 
     def add(self, name: str, settings: Adapter, seed: int) -> None:
         """A fresh adapter: A random from `seed`, B zero, so that it starts as the base."""
-        targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
-        config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=targets,
-            task_type="CAUSAL_LM",
-        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "adapter", name) % 2**31)
-            self._attach(name, config)
+            self._attach(name, lora_config(settings))
 
     def load(self, name: str, folder: str | Path) -> None:
         """The adapter in a PEFT folder."""
@@ -146,9 +138,7 @@ class AdapterBank:
         if name in self.names:
             raise ModelError(f"adapter: {name!r} is there already")
         key = f"agent_{len(self.names)}"  # a module name: the agent's own may hold a dot, or look like PEFT's "lora_A"
-        config.base_model_name_or_path = (
-            self.base.name_or_path
-        )  # PEFT only fills it in for the first adapter, if at all
+        config.base_model_name_or_path = self.base.name_or_path  # PEFT fills it in for the first adapter, if at all
         try:
             if self.peft is None:
                 self.peft = get_peft_model(self.base, config, adapter_name=key, autocast_adapter_dtype=True)
@@ -161,9 +151,8 @@ class AdapterBank:
             raise ModelError(f"agents.{name}.adapter: {error}") from error
         self.peft.eval()
         self.names[name] = key
-        mark = f".{key}."
         self._parameters[name] = {
-            full: parameter for full, parameter in self.peft.named_parameters() if "lora_" in full and mark in full
+            full: parameter for full, parameter in self.peft.named_parameters() if key in full.split(".")
         }
         self._layers = [module for module in self.peft.modules() if isinstance(module, BaseTunerLayer)]
         self.peft.set_adapter(key)
@@ -183,7 +172,11 @@ class AdapterBank:
         self._active = name
 
     def _stored_names(self, name: str) -> dict[str, nn.Parameter]:
-        return {full.replace(f".{self.names[name]}.", "."): value for full, value in self._parameters[name].items()}
+        key = self.names[name]
+        return {
+            ".".join(part for part in full.split(".") if part != key): value
+            for full, value in self._parameters[name].items()
+        }
 
     @torch.no_grad()
     def _check_head(self) -> None:
@@ -197,6 +190,17 @@ class AdapterBank:
             raise ModelError(
                 f"model: {kind} computes its logits in a way marft does not know (they differ by {gap:.3g})"
             )
+
+
+def lora_config(settings: Adapter) -> LoraConfig:
+    """The settings in PEFT's words."""
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
+        task_type="CAUSAL_LM",
+    )
 
 
 def _head_shape(config: Any) -> tuple[float, float | None]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from marft.bank import lora_config
 from marft.chat import Chat
 from marft.config import Recipe
+from marft.errors import ModelError
 from marft.games import make_game
 from marft.model import base_source, load_tokenizer
 from marft.tiny import encode, new_model, scripted_play, train_tokenizer
@@ -50,7 +54,7 @@ def cost(recipe: Recipe) -> Cost:
     model, row_tokens = _skeleton(recipe)
     config = model.config
     width = BYTES[recipe.model.dtype]
-    adapters = {name: _adapter_parameters(model, recipe, name) * 4 for name in recipe.agents}
+    adapters = {name: _adapter_parameters(model, recipe, name) * max(4, width) for name in recipe.agents}
     per_update = recipe.rollout.groups * recipe.rollout.group_size
     rows = per_update * sum(seat.agent is not None for seat in recipe.team.values())
     seats = per_update * sum(seat.scripted is None for seat in recipe.team.values())
@@ -102,15 +106,11 @@ def _skeleton(recipe: Recipe) -> tuple[Any, float]:
 
 
 def _adapter_parameters(model: Any, recipe: Recipe, agent: str) -> int:
-    settings = recipe.adapter_of(agent)
-    output = model.get_output_embeddings()
-    total = 0
-    for name, module in model.named_modules():
-        if not isinstance(module, torch.nn.Linear) or module is output:
-            continue
-        if settings.targets == "all-linear" or name.split(".")[-1] in settings.targets:
-            total += settings.rank * (module.in_features + module.out_features)
-    return total
+    try:
+        peft = get_peft_model(copy.deepcopy(model), lora_config(recipe.adapter_of(agent)), low_cpu_mem_usage=True)
+    except ValueError as error:
+        raise ModelError(f"agents.{agent}.adapter: {error}") from None
+    return sum(parameter.numel() for name, parameter in peft.named_parameters() if "lora_" in name)
 
 
 def print_plan(recipe: Recipe, console: Console) -> None:

@@ -17,6 +17,7 @@ IDS = torch.arange(3, 33).reshape(2, 15)
 SMALL = Adapter(rank=2, alpha=4, targets=("q_proj",))
 LARGE = Adapter(rank=5, alpha=7.5, targets=("v_proj", "down_proj"))
 ALL = Adapter(rank=1, alpha=1)
+ENDS = Adapter(rank=2, alpha=2, targets=("embed_tokens", "lm_head", "o_proj"))
 
 
 def base_model(**options):
@@ -38,8 +39,8 @@ def logits(bank, name):
 
 
 def test_adapters_of_different_shape_live_on_one_base_and_load_as_plain_peft(tmp_path):
-    bank = make_bank(alice=SMALL, bob=LARGE, carol=ALL)
-    for name in ("bob", "alice", "carol", "bob"):
+    bank = make_bank(alice=SMALL, bob=LARGE, carol=ALL, dave=ENDS)
+    for name in ("bob", "alice", "carol", "dave", "bob"):
         bank.save(name, tmp_path / name)
         plain = PeftModel.from_pretrained(base_model(), tmp_path / name)
         assert float((plain(IDS).logits - logits(bank, name)).abs().max()) < 1e-5

@@ -99,7 +99,7 @@ def test_the_newest_is_the_one_of_the_latest_update_however_many_digits_it_has(t
 
 
 def test_the_same_state_is_written_as_the_same_bytes(saved, tmp_path):
-    rig, folder = saved
+    _, folder = saved
     other = fresh()
     progress = load_checkpoint(folder, other.bank, other.learners)
     again = save_checkpoint(tmp_path / "again", other.bank, other.learners, progress)

@@ -21,7 +21,7 @@ DEADLINE = 240
 
 
 def launch(tmp_path, name: str, processes: int | None, *overrides: str) -> subprocess.CompletedProcess:
-    """Train a small recipe in some processes under accelerate, or plainly in one (None)."""
+    """Train a small recipe in some processes under accelerate, or plainly in one (None); raises past the deadline."""
     path = tmp_path / f"{name}.yaml"
     path.write_text(
         yaml.safe_dump(recipe_data("train.updates=3", "rollout.groups=5", "algorithm=ad_align", *overrides))
@@ -48,16 +48,18 @@ def texts(folder) -> dict[str, list]:
 
 
 # Sums of gradients are rounded in another order, and AdamW's first steps divide each by its own size: the weights,
-# which have moved by 3 × 0.01 at most, may differ by the rounding (float32: 1e-7 relative) times a few.
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
-def test_two_processes_end_with_the_adapters_of_one(tmp_path, dtype, tolerance):
+# which have moved by 3 × 0.01 at most, may differ by the rounding (float32: 1e-7 relative) times a few. Seen: 3e-7 and
+# 8e-17. With one group the second process has no episode at all, and must still take part in every sum.
+@pytest.mark.parametrize(
+    ("dtype", "groups", "tolerance"), [("float32", 5, 1e-5), ("float64", 5, 1e-12), ("float64", 1, 1e-12)]
+)
+def test_two_processes_end_with_the_adapters_of_one(tmp_path, dtype, groups, tolerance):
     for name, processes in (("one", None), ("two", 2)):
-        done = launch(tmp_path, name, processes, f"model.dtype={dtype}")
+        done = launch(tmp_path, name, processes, f"model.dtype={dtype}", f"rollout.groups={groups}")
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()
     gap = max(float(np.abs(one[name] - two[name]).max()) for name in one)
-    print(dtype, gap)
     assert gap < tolerance
     assert max(float(np.abs(tensor).max()) for name, tensor in one.items() if "lora_B" in name) > 1e-3  # it has moved
     shards = {path.stem[-2:] for path in (tmp_path / "two" / "episodes").iterdir()}
@@ -67,8 +69,10 @@ def test_two_processes_end_with_the_adapters_of_one(tmp_path, dtype, tolerance):
         *(read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")), strict=True
     ):
         for key, value in alone.items():
-            if not key.startswith("seconds/") and "gap" not in key:
-                assert together[key] == pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True), key
+            if not key.startswith("seconds/") and value is None:  # nothing was observed
+                assert together[key] is None
+            elif not key.startswith("seconds/"):
+                assert together[key] == pytest.approx(value, rel=100 * tolerance, abs=tolerance), key
 
 
 def test_one_process_under_accelerate_is_the_plain_run(tmp_path):
@@ -79,10 +83,11 @@ def test_one_process_under_accelerate_is_the_plain_run(tmp_path):
     assert all(np.array_equal(plain[name], launched[name]) for name in plain)
 
 
-def test_a_failure_in_one_process_ends_them_all(tmp_path):
-    """The reward fails on a group that only the second process plays; the first must not wait for it for ever."""
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_failure_in_one_process_ends_them_all(tmp_path, group):
+    """The reward fails on a group that only one process plays; the other must not wait for it for ever."""
     reward = tmp_path / "bad.py"
-    reward.write_text("def bad(episode):\n    return {'alice': float('nan') if episode.group == 1 else 1.0}\n")
+    reward.write_text(f"def bad(episode):\n    return {{'alice': float('nan') if episode.group == {group} else 1.0}}\n")
     done = launch(tmp_path, "bad", 2, f"rewards=['{reward}:bad']")
     assert done.returncode != 0
     assert "rewards must be finite numbers" in done.stderr

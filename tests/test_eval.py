@@ -85,6 +85,31 @@ def test_every_number_can_be_computed_from_the_episodes_on_disk(played):
         assert pairing["metrics"]["cooperation"]["mean"] == pytest.approx(np.mean(cooperated), abs=1e-12)
 
 
+def test_a_team_is_measured_where_it_plays_itself_and_brings_its_own_company(runs, tmp_path):
+    """One team trained alice alone, against a player from a file; the other has a frozen partner."""
+    (tmp_path / "mine.py").write_text("def stubborn(view, rng):\n    return view.say[1]\n")
+    seats = {
+        "lone": ["agents={alice: {}}", f"team={{alice: alice, bob: {{scripted: '{tmp_path / 'mine.py'}:stubborn'}}}}"],
+        "led": ["agents={alice: {}}", f"team={{alice: alice, bob: {{frozen: {runs['one'] / 'adapters' / 'bob'}}}}}"],
+    }
+    for name, overrides in seats.items():
+        rig = Rig(*overrides)
+        write_text(tmp_path / name / "recipe.yaml", dump_recipe(rig.recipe))
+        rig.bank.save("alice", tmp_path / name / "adapters" / "alice")
+    folders = {"one": runs["one"]} | {name: tmp_path / name for name in seats}
+    results = evaluate(folders, tmp_path / "out", against="AllC", episodes=2, seed=0, resamples=20)
+    found = {(pairing["team"], pairing["opponent"]): pairing for pairing in results["pairs"]}
+    assert len(found) == 3 * (1 + 1 + 2)
+    for opponent in ("self", "AllC", "one"):
+        assert found[("lone", opponent)]["seats"] == ["alice"]
+        assert found[("led", opponent)]["seats"] == ["alice", "bob"]
+    assert found[("one", "lone")]["seats"] == ["alice", "bob"]
+    assert "opponent_return" in found[("lone", "self")]["metrics"]
+    turns = [turn for episode in read_episodes(tmp_path / "out") for turn in episode.turns]
+    assert {turn.action for turn in turns if turn.policy.endswith("stubborn")} == {"D"}
+    assert {turn.agent for turn in turns} == {None}  # nobody learns here
+
+
 def test_the_same_seed_gives_the_same_results(runs, played, tmp_path):
     again = evaluate(runs, tmp_path, against="AllD,TFT", episodes=EPISODES, seed=3, resamples=40)
     assert again == played[0]
@@ -119,6 +144,9 @@ def test_what_was_never_seen_is_none_and_not_a_number():
 
 
 def test_wrong_requests_say_what_to_change(runs, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match=r"file/out cannot be written.*--out"):
+        evaluate(runs, tmp_path / "file" / "out")
     with pytest.raises(RecipeError, match="no player 'AlD'; did you mean 'AllD'"):
         evaluate(runs, tmp_path, against="AlD")
     with pytest.raises(RunFolderError, match=r"no run folder: it holds no recipe\.yaml"):

@@ -11,6 +11,7 @@ from trainer_fixtures import make_recipe as small
 
 from marft.bank import AdapterBank
 from marft.engines.hf import HFEngine
+from marft.errors import ModelError
 from marft.model import load_base
 from marft.plan import cost, print_plan
 from marft.recipe import load_recipe
@@ -28,6 +29,27 @@ def test_parameters_are_those_of_the_loaded_model_and_of_pefts_adapters():
     assert plan.base == 4 * base
     for name in ("alice", "bob"):
         assert plan.adapters[name] == 4 * sum(parameter.numel() for parameter in rig.bank.parameters(name))
+
+
+@pytest.mark.parametrize(
+    "targets", ["[self_attn.q_proj]", "[q_proj, lm_head]", "[embed_tokens]", "[0.mlp.up_proj, o_proj]"]
+)
+def test_targets_mean_what_peft_means_by_them(targets):
+    rig = Rig(f"adapter={{rank: 3, targets: {targets}}}")
+    expected = sum(parameter.numel() for parameter in rig.bank.parameters("alice"))
+    assert expected
+    assert cost(rig.recipe).adapters["alice"] == 4 * expected
+
+
+def test_targets_that_are_not_there_are_refused():
+    with pytest.raises(ModelError, match=r"agents\.alice\.adapter: .*no_such"):
+        cost(small("adapter.targets=[no_such]"))
+
+
+def test_double_precision_doubles_everything():
+    single, double = cost(small()), cost(small("model.dtype=float64"))
+    assert {name: 2 * size for name, size in single.adapters.items()} == double.adapters
+    assert (2 * single.base, 2 * single.optimizers) == (double.base, double.optimizers)
 
 
 def test_half_precision_halves_the_base_and_not_the_adapters():

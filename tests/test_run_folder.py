@@ -101,9 +101,10 @@ def test_a_run_that_breaks_off_anywhere_is_resumed_as_if_it_had_not(place, after
             raise KeyboardInterrupt
         return result
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(owner, place, break_off)
+    monkeypatch.setattr(owner, place, break_off)
+    with pytest.raises(KeyboardInterrupt):
         train(small(), tmp_path / "run")
+    monkeypatch.undo()
     train(small(), tmp_path / "run", resume=True)
     assert same(tmp_path / "run", whole)
 
@@ -128,6 +129,18 @@ def test_what_a_kill_left_behind_is_removed(tmp_path):
     assert left == ["episodes/update-000001-0.parquet", "episodes/update-000002.parquet", "metrics.jsonl"]
     assert [line["update"] for line in read_metrics(folder.metrics)] == [0, 1, 2]
     assert not list((tmp_path / "adapters").iterdir())
+
+
+def test_tensorboard_shows_the_numbers_of_the_metrics_file_across_a_resume(tmp_path):
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    train(small("train.updates=1", "train.save_every=1", "trackers=[tensorboard]"), tmp_path)
+    train(small("train.updates=3", "train.save_every=1", "trackers=[tensorboard]"), tmp_path, resume=True)
+    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    for key in ("game/cooperation", "agent/bob/loss", "episodes"):
+        seen = {event.step: event.value for name in events.Runs() for event in events.Scalars(name, key)}
+        assert seen == pytest.approx({line["update"]: line[key] for line in numbers(tmp_path)})
+        assert sorted(seen) == [0, 1, 2]
 
 
 def test_a_longer_run_goes_on_where_the_shorter_one_ended(whole, tmp_path):
@@ -177,6 +190,7 @@ def test_a_run_that_could_not_start_leaves_nothing(tmp_path):
         "model.name=/nowhere/at/all": ModelError,
         "adapter.targets=[no_such]": ModelError,
         "trackers=[tensorbord]": RecipeError,
+        "trackers=[aim]": RecipeError,  # known to accelerate, but not installed
         "model.device=cuda:0": ModelError,
         "agents.alice={start_from: /nowhere}": ModelError,
     }

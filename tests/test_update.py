@@ -84,7 +84,7 @@ def test_gradients_are_those_of_plain_peft_and_autograd(preset, tmp_path):
     logp_N, base_N = plain.logp(rows), plain.base_logp(rows)
     loss = direct_loss(preset, logp_N, column(rows, "engine"), base_N, column(rows, "advantage"))
     assert report["loss"] == pytest.approx(loss.item(), rel=1e-9)
-    assert report["gap"] == pytest.approx(float((logp_N - column(rows, "engine")).abs().mean()), rel=1e-9)
+    assert report["gap"] == pytest.approx((logp_N - column(rows, "engine")).abs().mean().item(), rel=1e-9)
     assert distance(gradient, plain.gradient(loss)) < 1e-9
 
 
@@ -95,7 +95,7 @@ def test_entropy_bonus_and_reported_entropy_are_the_distributions_own(tmp_path):
     plain = Plain(rig, "bob", tmp_path / "b")
     entropy_N = plain.entropy(rows)
     loss = -(column(rows, "advantage") * plain.logp(rows)).mean() - 0.3 * entropy_N.mean()
-    assert report["entropy"] == pytest.approx(float(entropy_N.mean()), rel=1e-9)
+    assert report["entropy"] == pytest.approx(entropy_N.mean().item(), rel=1e-9)
     assert distance(gradient, plain.gradient(loss)) < 1e-9
 
 

@@ -95,7 +95,7 @@ class RunFolder:
             self._lock = None
 
     def keep_until(self, update: int) -> None:
-        """Forget what a killed run wrote past `update`, metrics and episodes that will be made again, and half files."""
+        """Forget what a killed run wrote past `update`: metrics and episodes that will be made again, half files."""
         lines = [line for line in read_metrics(self.metrics) if line["update"] < update]
         if self.metrics.exists():
             write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))

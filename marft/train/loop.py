@@ -69,22 +69,13 @@ def _accelerator(recipe: Recipe, out: Path) -> Accelerator:
             raise RecipeError(f"trackers: no tracker {name!r}{nearest(name, LoggerType.list())}")
     cpu = recipe.model.device == "cpu"
     accelerator = Accelerator(cpu=cpu, log_with=list(recipe.trackers) or None, project_dir=str(out))
+    found = [tracker.value for tracker in accelerator.log_with]
     for name in recipe.trackers:
-        if name != "all" and name not in accelerator.log_with:
+        if name not in (*found, "all"):
             raise RecipeError(
                 f"trackers: the package of {name} is not installed; install it, or take it out of the list"
             )
     return accelerator
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """accelerate leaves out a tracker whose package is missing without a word; here it is an error."""
-    installed = [str(getattr(name, "value", name)) for name in get_available_trackers()]
-    for name in names:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            raise RecipeError(f"trackers: accelerate knows no {name!r}{nearest(name, LOGGER_TYPE_TO_CLASS)}")
-        if name not in installed:
-            raise RecipeError(f"trackers: {name} is not installed; install it, or remove it from the recipe")
 
 
 class Trainer:

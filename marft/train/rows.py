@@ -104,16 +104,19 @@ def score(episode: Episode, rewards: Mapping[str, tuple[object, float]]) -> None
 
 
 def _per_step(value: object, steps: int, last: int | None) -> list[float]:
-    """What a reward gave one seat, as a number per step; a single number stands at the seat's last step."""
+    """What a reward gave one seat, as a number per step; a single number stands at the seat's last step.
+
+    A seat that never acted (last is None) is paid at the episode's last step: it still counts in a team's return.
+    """
     if isinstance(value, str):
         raise TypeError(f"the text {value!r}, not numbers")
     if isinstance(value, Sequence | np.ndarray):
         if len(value) != steps:
             raise ValueError(f"{len(value)} values for {steps} steps")
         return [float(item) for item in value]
-    values = [0.0] * steps
-    if last is not None:
-        values[last] = float(value)
+    values, number = [0.0] * steps, float(value)
+    if steps:
+        values[steps - 1 if last is None else last] = number
     return values
 
 
