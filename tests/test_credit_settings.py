@@ -96,13 +96,16 @@ def test_overflow_is_an_error_and_never_a_number(normalise):
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_no_turns_give_no_advantages(preset):
-    assert advantages({"preset": preset, "normalise": "whiten"}, {"episode": [], "reward": []}).shape == (0,)
+    table = {"episode": [], "reward": [], "value": [], "nll": [], "role": []}
+    assert advantages({"preset": preset, "normalise": "whiten"}, table).shape == (0,)
 
 
 def test_defaults_stand_for_one_seat_that_acts_step_by_step():
     full = {"group": [0] * 4, "game": ["g"] * 4, "seat": ["s"] * 4, "agent": [None] * 4, "step": [0, 1, 0, 1]}
+    more = {"value": [0.5, 1.0, -1.0, 0.0], "nll": [1.0, 2.0, 0.5, 3.0], "role": ["a"] * 4}
     for preset in PRESETS:
-        np.testing.assert_array_equal(advantages(preset, TABLE), advantages(preset, {**TABLE, **full}))
+        table = {**TABLE, **more}
+        np.testing.assert_array_equal(advantages(preset, table), advantages(preset, {**table, **full}))
 
 
 def test_ids_may_be_sparse_numbers_strings_or_bytes_of_any_integer_type():

@@ -10,6 +10,7 @@ from marft.credit.table import Decisions
 
 
 def none(advantage_D: np.ndarray, decisions: Decisions, settings: Alignment) -> np.ndarray:
+    """A_i, alone."""
     return advantage_D
 
 
@@ -34,6 +35,15 @@ def ad_align(advantage_D: np.ndarray, decisions: Decisions, settings: Alignment)
         key = decisions.key(("game", "seat", "step") if settings.whiten == "step" else ("game", "seat"))
         aligned_D = stats.standardise(stats.centre(aligned_D, key), stats.deviation(aligned_D, key, True), eps=1e-9)
     return aligned_D
+
+
+def ad_align_original(advantage_D: np.ndarray, decisions: Decisions, settings: Alignment) -> np.ndarray:
+    """A_t + β/t · (Σ_{k<t} A^i_k) · Σ_{j≠i} A^j_t, undiscounted; nothing is added at step 0 (2406.14662's code)."""
+    decay_D = scan.decay(decisions.key(("episode", "seat")).code, decisions.clock_D, 1.0)
+    past_D = scan.scan(advantage_D, decay_D)
+    before_D = decay_D * np.concatenate([np.zeros(min(1, len(past_D))), past_D[:-1]])
+    weight_D = before_D / np.maximum(decisions.clock_D, 1)
+    return advantage_D + settings.beta * weight_D * _others(advantage_D, decisions)
 
 
 def _others(advantage_D: np.ndarray, decisions: Decisions) -> np.ndarray:
@@ -63,4 +73,4 @@ def _shape(weight_D: np.ndarray, decisions: Decisions, settings: Alignment) -> n
     return weight_D
 
 
-ALIGNMENTS = {"none": none, "sum": plain_sum, "ad_align": ad_align}
+ALIGNMENTS = {"none": none, "sum": plain_sum, "ad_align": ad_align, "ad_align_original": ad_align_original}

@@ -5,6 +5,8 @@ A turn table maps column names to arrays with one row per turn (suffix `_U`). Cr
 decision: their rewards add up, they count once in every statistic, and both carry the one advantage. Ragged batches
 need no padding: everything is keyed by integer codes, and nothing loops over episodes, seats or turns.
 
+Where the table has tree nodes, decisions at different nodes are different decisions.
+
 Invariants: decisions are sorted by (episode, seat, step); the result does not depend on the order of the turns, except
 where the table has no `step` column and the order *is* the clock.
 """
@@ -13,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
+from marft.credit.columns import Columns, missing, read_column, read_numbers
 from marft.credit.keys import Codes, combine, compact, factorise, first_rows
-from marft.errors import RecipeError, RewardError
+from marft.errors import RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +31,43 @@ class Decisions:
     codes: column name -> Codes of length D, for episode, instance, game, seat, agent and step.
     clock_D: the game's own step number. reward_D: the turns' rewards added up.
     acted_D: false where a seat earned at a step at which it had no turn: such a row counts in returns and nowhere else.
+    count_D: how often a decision counts in statistics: 1, a share of it for a completion that stands in several joint
+    actions, its number of copies after `resize`.
+    columns: the table's other columns, read when a setting asks for them.
     """
 
     codes: dict[str, Codes]
     clock_D: np.ndarray
     reward_D: np.ndarray
     acted_D: np.ndarray
+    count_D: np.ndarray
+    columns: Columns
 
-    def key(self, names: Iterable[str]) -> Codes:
+    def key(self, names: Iterable[str], setting: str = "a key") -> Codes:
         """Codes of the rows' values in several columns together; no column at all means one key for all."""
-        return combine([self.codes[name] for name in names], len(self.clock_D))
+        return combine([self.code(name, setting) for name in names], len(self.clock_D))
+
+    def code(self, name: str, setting: str = "a key") -> Codes:
+        """Codes of one column; those that a table need not have are read from it here."""
+        if name in self.codes:
+            return self.codes[name]
+        if name == "batch":
+            return Codes(np.zeros(len(self.clock_D), np.int64), 1)
+        if name == "call" and "call" not in self.columns:
+            return Codes(np.zeros(len(self.clock_D), np.int64), 1)
+        if name in ("node", "parent") and "parent" not in self.columns and "node" not in self.columns:
+            return self.codes["step"]  # without a tree, what is sampled at the same step of an instance is comparable
+        return factorise(self.columns.labels(name, setting))
+
+    def numbers(self, name: str, setting: str) -> np.ndarray:
+        """(D,) float64 values of a column that `setting` needs; RecipeError where the table lacks it."""
+        return self.columns.numbers(name, setting)
 
     def take(self, row_D: np.ndarray) -> Decisions:
         """The decisions at these rows (indices or mask)."""
         codes = {name: Codes(column.code[row_D], column.size) for name, column in self.codes.items()}
-        return Decisions(codes, self.clock_D[row_D], self.reward_D[row_D], self.acted_D[row_D])
+        rest = (self.reward_D[row_D], self.acted_D[row_D], self.count_D[row_D], self.columns.take(row_D))
+        return Decisions(codes, self.clock_D[row_D], *rest)
 
 
 def collapse(table: Mapping[str, Any]) -> tuple[Decisions, np.ndarray]:
@@ -55,12 +79,14 @@ def collapse(table: Mapping[str, Any]) -> tuple[Decisions, np.ndarray]:
     Raises RecipeError for a column that is missing, of the wrong length or inconsistent, RewardError for a reward that
     is not a finite number.
     """
-    reward_U = _rewards(_column(table, "reward"))
+    reward_U = read_numbers(read_column(table, "reward"), "reward")
     n = len(reward_U)
     one = Codes(np.zeros(n, np.int64), 1)
-    read = {name: _column(table, name, n) for name in ("episode", "group", "game", "seat", "agent", "step", "acted")}
+    read = {
+        name: read_column(table, name, n) for name in ("episode", "group", "game", "seat", "agent", "step", "acted")
+    }
     if read["episode"] is None:
-        raise _missing("episode", table)
+        raise missing("episode", table)
     codes = {
         name: one if read[name] is None else factorise(read[name]) for name in ("episode", "group", "game", "seat")
     }
@@ -70,50 +96,22 @@ def collapse(table: Mapping[str, Any]) -> tuple[Decisions, np.ndarray]:
     codes["step"] = factorise(clock_U)
     for name in ("instance", "game"):
         _check_constant(codes[name], codes["episode"], "group" if name == "instance" else name, read["episode"])
-    decision = compact(combine([codes["episode"], codes["seat"], codes["step"]], n))
+    cell = [codes["episode"], codes["seat"], codes["step"]]
+    if (node := read_column(table, "node", n)) is not None:  # samples taken at one state stand on one step
+        cell.append(factorise(node))
+    decision = compact(combine(cell, n))
     first_D = first_rows(decision)
+    columns = Columns(table, decision, first_D)
     acted_U = np.ones(n, bool) if read["acted"] is None else read["acted"].astype(bool)
     decisions = Decisions(
         codes={name: Codes(column.code[first_D], column.size) for name, column in codes.items()},
         clock_D=clock_U[first_D],
         reward_D=np.bincount(decision.code, reward_U, decision.size),
         acted_D=np.bincount(decision.code, acted_U, decision.size) > 0,
+        count_D=np.ones(decision.size),
+        columns=columns,
     )
     return decisions, decision.code
-
-
-def _column(table: Mapping[str, Any], name: str, n: int | None = None) -> np.ndarray | None:
-    found = [key for key in (f"{name}_U", name) if key in table]
-    if len(found) == 2:
-        raise RecipeError(f"turn table: both '{name}_U' and '{name}' are there; give one of them")
-    if not found:
-        if n is None:
-            raise _missing(name, table)
-        return None
-    column = np.asarray(table[found[0]])
-    if column.ndim != 1:
-        raise RecipeError(f"turn table: '{found[0]}' has shape {column.shape}; a column has one value per turn")
-    if n is not None and len(column) != n:
-        raise RecipeError(f"turn table: '{found[0]}' has {len(column)} rows, 'reward_U' has {n}")
-    return column
-
-
-def _missing(name: str, table: Mapping[str, Any]) -> RecipeError:
-    near = get_close_matches(name, [str(key) for key in table], 1, 0.6)
-    return RecipeError(f"turn table: no column '{name}_U'" + (f"; did you mean it by '{near[0]}'?" if near else ""))
-
-
-def _rewards(column: np.ndarray) -> np.ndarray:
-    try:
-        reward_U = column.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise RewardError(f"turn table: 'reward_U' must hold numbers: {error}") from None
-    bad = np.flatnonzero(~np.isfinite(reward_U))
-    if len(bad):
-        raise RewardError(
-            f"turn table: {len(bad)} rewards are not finite, the first {reward_U[bad[0]]} in row {bad[0]}"
-        )
-    return reward_U
 
 
 def _clock(column: np.ndarray) -> np.ndarray:
