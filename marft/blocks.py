@@ -56,8 +56,8 @@ class Attribution(Block):
     team's sum plus the seat's own column `local` (`team_local`); own, but only for the step's `last_agent`; `joint`
     and `counterfactual` for cross joint actions; `margin` and `quality` against the team's turn before; `debate_score`
     with discount `gamma`, `shared` or individual; `influence`, own plus alpha times the sign of the others' change.
-    `sources` compose the reward column first, where the table has them; `gate` is a column that sets it to 0 where it is 0.
-    calls_of: the role whose every turn is a call of its own, where the table has no column `call`.
+    `sources` compose the reward column first, where the table has them; `gate` is a column that sets it to 0 where
+    it is 0. calls_of: the role whose every turn is a call of its own, where the table has no column `call`.
     """
 
     kind: Literal[
@@ -187,8 +187,9 @@ class Transform(Block):
 class Ratio(Block):
     """L: level of the importance ratio, with PPO's clip range around 1.
 
-    `none` (REINFORCE); `token`; `turn` and `sequence`, the geometric mean over the turn's or row's tokens; `action`, the
-    product over the turn. log_cap bounds a turn's mean log-ratio from above. dual: the lower bound c on a negative
+    `none` (REINFORCE); `token`; `turn` and `sequence`, the geometric mean over the turn's or row's tokens;
+    `action`, the product over the turn. log_cap bounds a turn's mean log-ratio from above. dual: the lower bound c
+    on a negative
     advantage's loss, −c·A. clip: off for an unbounded ratio. foreign_power and stepwise are for rows that another agent
     sampled: s·sg[s]^α below 1, bounded to [1 − delta + k·delta_step, 1] at mini-batch k. correct_clipping: normalise
     the gradient by the clipping bias (ST-PPO).
@@ -235,7 +236,8 @@ class EntropyBand(Block):
 
 
 class OffPolicy(Block):
-    """Correction for the engine's policy, by r = pi_old / mu: `truncate` multiplies by min(r, cap); `interval` by r
+    """Correction for the engine's policy, by r = pi_old / mu: `truncate` multiplies by min(r, cap); `interval` by
+    r
     where it lies in [low, high] and by 0 elsewhere; `geometric` drops rows whose geometric mean lies outside; or `none`."""
 
     kind: Literal["none", "truncate", "interval", "geometric"] = "none"

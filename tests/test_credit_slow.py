@@ -104,7 +104,8 @@ def slow_advantages(recipe, rows):
 
 
 def known(blocks):
-    """Whether the plain loops above know all of these blocks; test_credit_presets.py holds the others against its own."""
+    """Whether the plain loops above know all of these blocks; test_credit_presets.py holds the others against its
+    own."""
     plain = Algorithm()
     same = ("prepare", "resize", "transforms", "critic")
     return (

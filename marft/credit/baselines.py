@@ -70,14 +70,14 @@ def unique_mean(return_D: np.ndarray, decisions: Decisions, settings: Baseline, 
     """G − mean over the distinct values of G with the same key (MARSHAL's code, github thu-nics/MARSHAL).
 
     with_zero: that code takes the distinct values over token positions, masked ones included, so 0 is always among
-    them. Values that differ by rounding only (1e-12 of their size) are one value.
+    them. Values that differ by rounding only (1e-12 of the group's largest) are one value.
     """
     key = decisions.key(settings.key, KEY)
     weight_D = stats.distinct(return_D, key)
     centred_D = stats.centre(return_D, key, weight_D)
     if settings.with_zero:
         size_D = stats.count(key, weight_D)
-        zeros_D = stats.total((return_D == 0).astype(float), key) > 0
+        zeros_D = stats.total((np.abs(return_D) <= stats.crumbs(return_D, key)).astype(float), key) > 0
         mean_D = return_D - centred_D
         centred_D = np.where(zeros_D, centred_D, return_D - mean_D * size_D / (size_D + 1))
     return _keep_lone(centred_D, return_D, key, decisions, settings)

@@ -1,8 +1,8 @@
 """T: a fixed number of rows per key, by duplicating or dropping at random (M-GRPO, 2511.13288).
 
 A unit is a trajectory: one call of a seat, or its whole episode. Of a key with more units than wanted a random choice
-is kept; with fewer, every unit is copied equally often and a random choice once more. Instead of moving rows this counts
-copies: statistics and the trainer weigh by them. The draw follows from the seed and the units' ids alone.
+is kept; with fewer, every unit is copied equally often and a random choice once more. Instead of moving rows this
+counts copies: statistics and the trainer weigh by them. The draw follows from the seed and the units' ids alone.
 """
 
 from __future__ import annotations

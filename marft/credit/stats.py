@@ -67,12 +67,19 @@ def distinct(value_D: np.ndarray, key: Codes) -> np.ndarray:
     """(D,) weights with which every distinct value of a group counts once; equal up to rounding is equal."""
     order = np.lexsort((value_D, key.code))
     value, group = value_D[order], key.code[order]
-    near = ROUNDING * np.maximum(np.abs(value[1:]), np.abs(value[:-1]))
+    near = crumbs(value_D, key)[order][1:]
     new = np.concatenate([[True], (group[1:] != group[:-1]) | (value[1:] - value[:-1] > near)])[: len(value)]
     run = np.cumsum(new) - 1
     weight_D = np.empty(len(value))
     weight_D[order] = 1.0 / np.bincount(run)[run] if len(run) else 0.0
     return weight_D
+
+
+def crumbs(value_D: np.ndarray, key: Codes) -> np.ndarray:
+    """(D,) differences up to this are rounding, beside the largest value of the group."""
+    largest = np.zeros(key.size)
+    np.maximum.at(largest, key.code, np.abs(value_D))
+    return ROUNDING * largest[key.code]
 
 
 def standardise(value_D: np.ndarray, deviation_D: np.ndarray, eps: float, place: str = "add") -> np.ndarray:

@@ -34,8 +34,8 @@ def token_advantages(
     the critic's value at each token, before it was sampled; only `gae_token` reads it. state: as for `advantages`.
 
     gae_token: δ_n = r_n + γV_{n+1} − V_n and A_n = δ_n + γλA_{n+1} over all tokens of an episode, step by step and
-    agent after agent inside a step; a turn's reward stands on its last token (MARFT, 2504.16129). Normalisation then runs
-    over tokens.
+    agent after agent inside a step; a turn's reward stands on its last token (MARFT, 2504.16129). Normalisation
+    then runs over tokens.
     """
     blocks, turn_N = algorithm(settings), np.asarray(turn_N, np.int64)
     if blocks.return_.kind != "gae_token":
