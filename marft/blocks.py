@@ -236,9 +236,8 @@ class EntropyBand(Block):
 
 
 class OffPolicy(Block):
-    """Correction for the engine's policy, by r = pi_old / mu: `truncate` multiplies by min(r, cap); `interval` by
-    r
-    where it lies in [low, high] and by 0 elsewhere; `geometric` drops rows whose geometric mean lies outside; or `none`."""
+    """Correction for the engine's policy, by r = pi_old / mu: `truncate` multiplies by min(r, cap); `interval` by r
+    where it lies in [low, high], and by 0 elsewhere; `geometric` drops rows whose geometric mean of r lies outside."""
 
     kind: Literal["none", "truncate", "interval", "geometric"] = "none"
     cap: float = Field(2.0, gt=0.0)

@@ -1,4 +1,4 @@
-"""The command line: marft train | eval | report | show.
+"""The command line: marft train | eval | report | show | algorithms.
 
 Commands only read flags, call the library and print. A MarftError becomes one clear message and its own exit code;
 `--debug` shows the traceback instead. Heavy imports stand inside the commands, so that --help is quick.
@@ -157,6 +157,16 @@ def show(
 
     console = Console()
     show_episodes(path, update=update, episode=episode, limit=limit, tokens=tokens, sort=sort, console=console)
+
+
+@app.command("algorithms")
+def algorithms(
+    name: Annotated[str | None, typer.Argument(help="a preset, to explain it with its formulas")] = None,
+) -> None:
+    """List the algorithms with their settings and sources, or explain one."""
+    from marft.credit.describe import print_algorithms
+
+    print_algorithms(name, Console())
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from marft.config import Recipe
+from marft.credit.couplings import Facts, check_couplings
 from marft.credit.presets import algorithm
 from marft.errors import RecipeError
 from marft.games import make_game
@@ -55,7 +56,19 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         raise RecipeError(explain(error, Recipe, also=("base",))) from None
     recipe = with_default_team(recipe)
     check_names(recipe)
+    check_couplings(recipe.algorithm, facts_of(recipe))
     return recipe
+
+
+def facts_of(recipe: Recipe) -> Facts:
+    """What credit's checks and warnings ask about a recipe."""
+    return Facts(
+        seats=len(recipe.team),
+        group_size=recipe.rollout.group_size,
+        minibatches=recipe.train.minibatches,
+        epochs=recipe.train.epochs,
+        row_tokens=recipe.sampling.max_new_tokens,
+    )
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from marft.blocks import Algorithm
 from marft.errors import RecipeError
 
-OFFERED: frozenset[str] = frozenset()
+OFFERED: frozenset[str] = frozenset({"ratio_levels"})
 
 NEEDS = {
     "critic": "a critic's values, the column `value`",

@@ -156,6 +156,8 @@ class Updater:
                     self._tensor([row.advantage for row in part], logp_N),
                     torch.cat([weights[row] for row in batch]).to(logp_N),
                     entropy_N,
+                    row_N=torch.from_numpy(np.repeat(np.arange(len(part)), [len(row.targets) for row in part])),
+                    turn_N=torch.from_numpy(np.concatenate([row.turn for row in part])),
                 )
                 loss.backward()
             weight = torch.cat([weights[row] for row in batch]).to(gap_N)
@@ -235,6 +237,7 @@ class Updater:
 
 SUMMED = ("loss", "policy", "kl", "kl_sample", "kl_tokens", "entropy") + (
     "clip_fraction",
+    "approximate_kl",
     "off_policy_weight",
     "gap",
     "tokens",
