@@ -187,12 +187,11 @@ class Transform(Block):
 class Ratio(Block):
     """L: level of the importance ratio, with PPO's clip range around 1.
 
-    `none` (REINFORCE); `token`; `turn` and `sequence`, the geometric mean over the turn's or row's tokens;
-    `action`, the product over the turn. log_cap bounds a turn's mean log-ratio from above. dual: the lower bound c
-    on a negative
-    advantage's loss, −c·A. clip: off for an unbounded ratio. foreign_power and stepwise are for rows that another agent
-    sampled: s·sg[s]^α below 1, bounded to [1 − delta + k·delta_step, 1] at mini-batch k. correct_clipping: normalise
-    the gradient by the clipping bias (ST-PPO).
+    `none` (REINFORCE); `token`; `turn` and `sequence`, the geometric mean over the turn's or row's tokens; `action`,
+    the product over the turn. log_cap bounds a token's log-ratio, or a turn's mean, from above. dual: the loss of a
+    negative advantage is at most −c·A. clip: off for an unbounded ratio. foreign_power and stepwise are for rows that
+    another agent sampled: s·sg[s]^α below 1, bounded to [1 − delta + k·delta_step, 1] at mini-batch k.
+    correct_clipping: normalise the gradient by the clipping bias (ST-PPO).
     """
 
     kind: Literal["none", "token", "turn", "sequence", "action"] = "none"

@@ -37,8 +37,9 @@ def bounded_exp(log_ratio_N: torch.Tensor) -> torch.Tensor:
 
 
 def _token_level(settings: Ratio, logp_N, batch: Batch):
-    """ρ_n = π / π_old of the token (PPO, arXiv 1707.06347)."""
-    return bounded_exp(logp_N - batch.old_N)
+    """ρ_n = π / π_old of the token (PPO, arXiv 1707.06347), its logarithm capped where `log_cap` says."""
+    log_N = logp_N - batch.old_N
+    return bounded_exp(log_N if settings.log_cap is None else log_N.clamp(max=settings.log_cap))
 
 
 def _turn_level(settings: Ratio, logp_N, batch: Batch):

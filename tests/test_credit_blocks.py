@@ -310,3 +310,19 @@ def test_defaults_of_the_new_blocks_do_nothing():
     np.testing.assert_array_equal(advantages(spelled, table), advantages(Algorithm(), table))
     clamped = Algorithm(transforms=(Transform(kind="clamp", limit=2.0),))
     np.testing.assert_array_equal(advantages(clamped, table), [1.0, 2.0])
+
+
+def test_the_command_lists_and_explains():
+    from typer.testing import CliRunner
+
+    from marft.cli import app
+
+    listed = CliRunner().invoke(app, ["algorithms"], env={"COLUMNS": "200"})
+    assert listed.exit_code == 0
+    assert all(name in listed.output for name in ("ad_align", "hacpo", "2602.06554", "[instance, seat]"))
+    explained = CliRunner().invoke(app, ["algorithms", "ad_align"])
+    assert explained.exit_code == 0
+    assert "w_t = γ" in explained.output
+    unknown = CliRunner().invoke(app, ["algorithms", "grop"])
+    assert unknown.exit_code != 0
+    assert "'grpo'" in str(unknown.exception)

@@ -68,11 +68,11 @@ WHEN = """\
 """
 
 HOW_TO_ADD = """\
-A method that recombines blocks is one row of `PRESETS` in `marft/credit/presets.py`. A new idea is, besides, one function
-in its block's file, whose docstring opens with the formula and names the source; one word in the block's `kind` in
-`marft/blocks.py`; one row in the table that ends the file. Then add its loop-by-loop twin to `tests/slow_credit.py`,
-reference numbers to `tests/vectors/`, what it asks of the trainer to `needs_of` in `marft/credit/couplings.py`, and run
-`python -m marft.credit.describe`.
+A method that recombines blocks is one row of `PRESETS` in `marft/credit/presets.py`. A new idea is, besides, one
+function in its block's file, whose docstring opens with the formula and names the source; one word in the block's
+`kind` in `marft/blocks.py`; one row in the table that ends the file. Then add its loop-by-loop twin to
+`tests/slow_credit.py`, reference numbers to `tests/vectors/`, what it asks of the trainer to `needs_of` in
+`marft/credit/couplings.py`, and run `python -m marft.credit.describe`.
 """
 
 
