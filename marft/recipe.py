@@ -15,8 +15,8 @@ import yaml
 from pydantic import ValidationError
 
 from marft.config import Recipe
-from marft.credit.couplings import Facts, check_couplings
-from marft.credit.presets import algorithm
+from marft.credit.couplings import NEEDS, OFFERED, Facts, check_couplings
+from marft.credit.presets import algorithm, unmet
 from marft.errors import RecipeError
 from marft.games import make_game
 from marft.lookup import explain, load_object, nearest
@@ -49,6 +49,9 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     """Check plain data as a recipe."""
     data = dict(data)
     if "algorithm" in data:
+        if lacking := unmet(data["algorithm"], OFFERED):
+            meant = "; ".join(f"{word} ({NEEDS[word]})" for word in lacking)
+            raise RecipeError(f"algorithm: this trainer does not offer yet what the preset needs: {meant}")
         data["algorithm"] = algorithm(data["algorithm"]).model_dump(by_alias=True)
     try:
         recipe = Recipe.model_validate(data)

@@ -228,6 +228,8 @@ def test_an_unknown_key_like_no_other_lists_the_known_ones():
         ({"agents": {"bob": {}, "x": {}}, "team": {"alice": "bob", "bob": "bob"}}, ["agents.x", "fills no seat"]),
         ({"game": {"name": "prisoners_dilemma"}, "team": {"bob": "alice", "alice": "bob", "c": "bob"}}, ["team.c"]),
         ({"team": {"alice": "alice", "bob": "alice"}}, ["agents.bob", "fills no seat"]),
+        ({"algorithm": "igpo"}, ["algorithm", "does not offer yet", "scoring"]),
+        ({"algorithm": "marft"}, ["algorithm", "does not offer yet", "critic"]),
         (
             {"team": {"alice": "alice", "bob": {"scripted": "TTF"}}},
             ["team.bob.scripted", "'TTF'", "did you mean 'TFT'"],
