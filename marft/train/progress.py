@@ -27,7 +27,7 @@ class Display:
         if self.live:
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
@@ -48,7 +48,7 @@ class Display:
         """`done` updates have been made; `metrics` is the last one's line."""
         if self.quiet:
             return
-        note = brief(metrics)
+        note = brief(metrics, short=self.live and self.console.width < 110)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
             return
@@ -64,12 +64,14 @@ class Display:
         sys.stderr.flush()
 
 
-def brief(metrics: Mapping[str, float]) -> str:
-    """The handful of numbers worth a glance."""
+def brief(metrics: Mapping[str, float], short: bool = False) -> str:
+    """The handful of numbers worth a glance; `short` where a bar takes most of the line."""
     shown = []
     for key, label in (("game/cooperation", "cooperation"), ("game/return", "return"), ("game/invalid", "invalid")):
         if key in metrics:
             shown.append(f"{label} {metrics[key]:.2f}")
+    if short:
+        return "  ".join(shown[:2])
     kl = [value for key, value in metrics.items() if key.startswith("agent/") and key.endswith("/kl")]
     if kl:
         shown.append(f"kl {sum(kl) / len(kl):.3f}")
