@@ -124,11 +124,15 @@ def test_what_a_kill_left_behind_is_removed(tmp_path):
     (tmp_path / "episodes" / ".update-000003.parquet.tmp-77").touch()
     (tmp_path / ".metrics.jsonl.tmp-77").touch()
     (tmp_path / "adapters" / ".alice.old-77" / "deep").mkdir(parents=True)
+    half = tmp_path / "checkpoints" / ".update-000004.tmp-77" / "adapters" / ".alice.tmp-77"
+    half.mkdir(parents=True)
+    (half / ".adapter_model.safetensors.tmp-77").touch()
     folder.keep_until(3)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["episodes/update-000001-0.parquet", "episodes/update-000002.parquet", "metrics.jsonl"]
     assert [line["update"] for line in read_metrics(folder.metrics)] == [0, 1, 2]
     assert not list((tmp_path / "adapters").iterdir())
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_tensorboard_shows_the_numbers_of_the_metrics_file_across_a_resume(tmp_path):

@@ -102,9 +102,9 @@ class RunFolder:
         for path in (self.path / "episodes").glob("update-*.parquet"):
             if int(path.stem.split("-")[1]) >= update:
                 path.unlink()
-        for path in list(self.path.rglob(".*")):
+        for path in list(self.path.rglob(".*")):  # a half checkpoint may hold half an adapter, which goes with it
             if ".tmp-" in path.name or ".old-" in path.name:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         with open(self.metrics, "a", encoding="utf-8") as file:
