@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+# Before torch is imported: so small a model gains little from a second thread, and on a machine that is busy otherwise
+# two threads that wait for each other at every operation are many times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from marft.cli import quiet_libraries
 from marft.eval.arena import evaluate
