@@ -197,7 +197,7 @@ def lora_config(settings: Adapter) -> LoraConfig:
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
+        lora_dropout=0.0,  # the model stays in evaluation mode: what was sampled is what is trained
         target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
         task_type="CAUSAL_LM",
     )

@@ -65,7 +65,6 @@ class Adapter(Strict):
     rank: int = Field(8, ge=1)
     alpha: float = Field(16, gt=0)
     targets: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", description="module names or all-linear")
-    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class Optimizer(Strict):
