@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from marft.chat import Chat
 from marft.config import Recipe
@@ -74,21 +73,6 @@ def pick_device(wanted: str) -> torch.device:
         return torch.device(wanted)
     except RuntimeError as error:
         raise ModelError(f"model.device: {wanted!r} is no device: {_first_line(error)}") from None
-
-
-def parameter_count(source: str) -> int:
-    """Parameters of the model at `source`, from its config alone (nothing is loaded)."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source))
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def read_adapter_config(folder: str | Path) -> dict[str, Any]:
-    """The adapter_config.json of a PEFT folder."""
-    path = Path(folder) / "adapter_config.json"
-    if not path.is_file():
-        raise ModelError(f"adapter: {folder} holds no adapter_config.json, so it is no PEFT adapter")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _first_line(error: Exception) -> str:

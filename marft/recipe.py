@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from marft.config import Recipe
-from marft.credit.couplings import NEEDS, OFFERED, Facts, check_couplings
+from marft.credit.couplings import OFFERED, Facts, check_couplings, refuse_unmet
 from marft.credit.presets import algorithm, unmet
 from marft.errors import RecipeError
 from marft.games import make_game
@@ -49,9 +49,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     """Check plain data as a recipe."""
     data = dict(data)
     if "algorithm" in data:
-        if lacking := unmet(data["algorithm"], OFFERED):
-            meant = "; ".join(f"{word} ({NEEDS[word]})" for word in lacking)
-            raise RecipeError(f"algorithm: this trainer does not offer yet what the preset needs: {meant}")
+        refuse_unmet(unmet(data["algorithm"], OFFERED), "preset needs")
         data["algorithm"] = algorithm(data["algorithm"]).model_dump(by_alias=True)
     try:
         recipe = Recipe.model_validate(data)

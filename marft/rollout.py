@@ -108,9 +108,8 @@ class Player:
         for turn, completion in zip(self._asked, completions, strict=True):
             turn.version, turn.finish_reason = completion.version, completion.finish_reason
             if completion.text is not None:
-                turn.text = completion.text.encode("utf-8", "replace").decode(
-                    "utf-8"
-                )  # half a surrogate pair is no text
+                # half a surrogate pair is no text, and could not be stored
+                turn.text = completion.text.encode("utf-8", "replace").decode("utf-8")
                 continue
             if not completion.token_ids or len(completion.token_ids) != len(completion.logprobs):
                 raise EngineError(

@@ -6,6 +6,7 @@ the word here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from marft.blocks import Algorithm
@@ -125,7 +126,11 @@ def check_couplings(algorithm: Algorithm, facts: Facts) -> None:
     for broken, message in rules:
         if broken:
             raise RecipeError(f"algorithm: {message}")
-    lacking = [word for word in needs_of(algorithm) if word not in facts.offered]
+    refuse_unmet([word for word in needs_of(algorithm) if word not in facts.offered], "settings need")
+
+
+def refuse_unmet(lacking: Sequence[str], whose: str) -> None:
+    """RecipeError where `lacking`, words of `NEEDS`, is not empty; `whose` says what asks for them."""
     if lacking:
         meant = "; ".join(f"{word} ({NEEDS[word]})" for word in lacking)
-        raise RecipeError(f"algorithm: this trainer does not offer yet what the settings need: {meant}")
+        raise RecipeError(f"algorithm: this trainer does not offer yet what the {whose}: {meant}")

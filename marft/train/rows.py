@@ -60,7 +60,15 @@ def turn_table(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
     return {f"{name}_U": np.array(values) for name, values in zip(COLUMNS, columns, strict=True)}
 
 
-COLUMNS = ("episode", "group", "game", "seat", "agent", "step", "order", "reward") + (
+COLUMNS = (
+    "episode",
+    "group",
+    "game",
+    "seat",
+    "agent",
+    "step",
+    "order",
+    "reward",
     "version",
     "tokens",
     "invalid",

@@ -142,6 +142,7 @@ class Updater:
         weight_N = token_weights(self.algorithm.aggregate, row_N, turn_N, totals, torch.float64)
         weights = weight_N.split([len(row.targets) for row in rows])
         report: dict[str, float] = {"tokens": float(sum(map(len, rows))), "trained": float(len(row_N)), "gap_max": 0.0}
+        device = self.bank.device
         for number, batch in enumerate(micro_batches(rows, self.train.token_budget)):
             part = [rows[row] for row in batch]
             reference = self._reference(part) if self.algorithm.kl.coef or number == 0 else None
@@ -156,8 +157,10 @@ class Updater:
                     self._tensor([row.advantage for row in part], logp_N),
                     torch.cat([weights[row] for row in batch]).to(logp_N),
                     entropy_N,
-                    row_N=torch.from_numpy(np.repeat(np.arange(len(part)), [len(row.targets) for row in part])),
-                    turn_N=torch.from_numpy(np.concatenate([row.turn for row in part])),
+                    row_N=torch.from_numpy(np.repeat(np.arange(len(part)), [len(row.targets) for row in part])).to(
+                        device
+                    ),
+                    turn_N=torch.from_numpy(np.concatenate([row.turn for row in part])).to(device),
                 )
                 loss.backward()
             weight = torch.cat([weights[row] for row in batch]).to(gap_N)
@@ -219,10 +222,9 @@ class Updater:
 
     def _totals(self, report: dict[str, float]) -> dict[str, float]:
         """Sums over processes, and the KL sample turned into a mean."""
-        keys = SUMMED
-        values = torch.tensor([report.get(key, 0.0) for key in keys], dtype=torch.float64, device=self.bank.device)
+        values = torch.tensor([report.get(key, 0.0) for key in SUMMED], dtype=torch.float64, device=self.bank.device)
         worst = self.workers.gather([report["gap_max"]])
-        total = dict(zip(keys, self.workers.sum(values).tolist(), strict=True)) | {"gap_max": max(worst)}
+        total = dict(zip(SUMMED, self.workers.sum(values).tolist(), strict=True)) | {"gap_max": max(worst)}
         sample, tokens = total.pop("kl_sample"), total.pop("kl_tokens")
         return total | ({"kl": sample / tokens} if tokens else {})
 
@@ -235,7 +237,13 @@ class Updater:
             )
 
 
-SUMMED = ("loss", "policy", "kl", "kl_sample", "kl_tokens", "entropy") + (
+SUMMED = (
+    "loss",
+    "policy",
+    "kl",
+    "kl_sample",
+    "kl_tokens",
+    "entropy",
     "clip_fraction",
     "approximate_kl",
     "off_policy_weight",
