@@ -7,16 +7,9 @@ one RecipeError that says what was given, what is allowed and what comes nearest
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,7 +17,7 @@ from pydantic import ValidationError
 from marft.errors import RecipeError
 from marft.game import Game, Options
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
-from marft.lookup import explain, nearest, short
+from marft.lookup import cannot_import, explain, load_module, nearest, short
 
 GAMES: dict[str, type[Game]] = {
     game.name: game for game in (PrisonersDilemma, StagHunt, Chicken, BattleOfSexes, MatchingPennies, Coordination)
@@ -45,7 +38,11 @@ def find_game(name: str) -> type[Game]:
         return _checked(name, _from_place(name))
     added = entry_points(group="marft.games")
     if name in added.names:
-        return _checked(name, _guarded(name, added[name].load))
+        try:
+            found = added[name].load()
+        except Exception as error:  # another package's code may fail in any way; the message must name it
+            raise RecipeError(cannot_import(f"game {name!r}", error)) from error
+        return _checked(name, found)
     known = [*GAMES, *sorted(added.names)]
     raise RecipeError(
         f"game {short(name)} is not known{nearest(name, known)} (an own game is named path/to/file.py:Class or "
@@ -64,43 +61,12 @@ def read_options(game: type[Game], options: Mapping[str, Any] | None = None) -> 
 
 def _from_place(name: str) -> Any:
     place, _, attribute = name.rpartition(":")
-    if place.endswith(".py"):
-        if not Path(place).is_file():
-            raise RecipeError(f"game {name!r}: there is no file {Path(place).resolve()}")
-        module = _guarded(name, lambda: _load_file(Path(place).resolve()))
-    else:
-        module = _guarded(name, lambda: importlib.import_module(place))
+    module = load_module(place, f"game {name!r}")
     if not hasattr(module, attribute):
         classes = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Game)]
         hint = nearest(attribute, classes) or ", and no other game"
         raise RecipeError(f"game {name!r}: {place} has no {attribute!r}{hint}")
     return getattr(module, attribute)
-
-
-def _load_file(path: Path) -> ModuleType:
-    """Import a file once, under a name of its own, so that its classes stay the same on the next call."""
-    key = f"marft_game_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
-    if key not in sys.modules:
-        spec = importlib.util.spec_from_file_location(key, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[key] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[key]
-            raise
-    return sys.modules[key]
-
-
-def _guarded(name: str, load: Any) -> Any:
-    """Run the import of a user's code; what it raises is told with its place."""
-    try:
-        return load()
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise RecipeError(
-            f"game {name!r} cannot be imported: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
-        ) from error
 
 
 def _checked(name: str, cls: Any) -> type[Game]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import re
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -87,7 +89,7 @@ def load_object(reference: str, where: str) -> Any:
     place, colon, name = reference.rpartition(":")
     if not colon or not place or not name:
         raise RecipeError(f"{where}: {reference!r} must read path/to/file.py:name or package.module:name")
-    module = _load_file(Path(place), where) if place.endswith(".py") else _load_module(place, where)
+    module = load_module(place, where)
     try:
         return getattr(module, name)
     except AttributeError:
@@ -95,25 +97,35 @@ def load_object(reference: str, where: str) -> Any:
         raise RecipeError(f"{where}: {place} has no {name!r}{nearest(name, public)}") from None
 
 
-def _load_file(path: Path, where: str) -> Any:
-    if not path.is_file():
-        raise RecipeError(f"{where}: no file {path} (paths are relative to the working directory)")
-    key = f"marft_user_{path.stem}_{abs(hash(str(path.resolve()))):x}"
-    if key in sys.modules:
-        return sys.modules[key]
-    spec = importlib.util.spec_from_file_location(key, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[key] = module  # before execution, as the import system does: dataclasses and pickles look it up
+def load_module(place: str, where: str) -> types.ModuleType:
+    """The user's own module: a file ending in .py, or a package's module by its dotted name.
+
+    A file is imported once, so that its classes stay the same whoever asks. What the import raises is told with its
+    place in the user's code.
+    """
+    if place.endswith(".py") and not Path(place).is_file():
+        raise RecipeError(f"{where}: there is no file {place} (paths are relative to the working directory)")
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a user's file may fail in any way; the message must name it
-        del sys.modules[key]
-        raise RecipeError(f"{where}: {path} failed to import: {type(error).__name__}: {error}") from error
-    return module
+        return _import_file(Path(place).resolve()) if place.endswith(".py") else importlib.import_module(place)
+    except Exception as error:  # a user's module may fail in any way; the message must name it
+        raise RecipeError(cannot_import(f"{where}: {place}", error)) from error
 
 
-def _load_module(name: str, where: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise RecipeError(f"{where}: cannot import {name}: {error}") from None
+def cannot_import(what: str, error: Exception) -> str:
+    """The message for a user's code that fails to import: what failed, how, and where in that code."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{what} cannot be imported: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+
+
+def _import_file(path: Path) -> types.ModuleType:
+    key = f"marft_user_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    if key not in sys.modules:
+        spec = importlib.util.spec_from_file_location(key, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[key] = module  # before execution, as the import system does: dataclasses and pickles look it up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[key]
+            raise
+    return sys.modules[key]
