@@ -7,6 +7,7 @@ parameter list is taken from the names once and never from that flag.
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,10 +93,7 @@ class AdapterBank:
         from safetensors.torch import save_file
 
         with replace_folder(Path(folder)) as temporary:
-            config = self.peft.peft_config[self.names[name]]
-            config.inference_mode = True
-            config.save_pretrained(str(temporary))
-            config.inference_mode = False
+            _write_config(self.peft.peft_config[self.names[name]], temporary)
             tensors = {key: value.detach().cpu().contiguous() for key, value in self._stored_names(name).items()}
             save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
 
@@ -201,6 +199,16 @@ def lora_config(settings: Adapter) -> LoraConfig:
         target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
         task_type="CAUSAL_LM",
     )
+
+
+def _write_config(config: PeftConfig, folder: Path) -> None:
+    """PEFT keeps names in sets and writes those in any order; the same adapter shall be the same bytes."""
+    ordered = copy.copy(config)
+    for key, value in vars(config).items():
+        if isinstance(value, set):
+            setattr(ordered, key, sorted(value))
+    ordered.inference_mode = True
+    ordered.save_pretrained(str(folder))
 
 
 def _head_shape(config: Any) -> tuple[float, float | None]:
