@@ -8,9 +8,9 @@ from peft import PeftModel
 from trainer_fixtures import Recorder, Rig, base_folder, distance, equal, snapshot, widen
 from transformers import AutoModelForCausalLM
 
+from marft import logprobs
 from marft.config import Optimizer
 from marft.errors import EngineError
-from marft.train import update as update_module
 from marft.train.update import learning_rate
 
 EXACT = ("model.dtype=float64", "optimizer.max_grad_norm=1e9", "train.gap_limit=1e9")
@@ -144,7 +144,7 @@ def test_whole_updates_are_those_of_a_plain_training_loop(tmp_path):
 def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(monkeypatch):
     results = []
     for budget, logits in ((64, 1 << 26), (10**6, 1 << 26), (10**6, 7 * 400)):
-        monkeypatch.setattr(update_module, "LOGITS_AT_ONCE", logits)
+        monkeypatch.setattr(logprobs, "LOGITS_AT_ONCE", logits)
         algorithm = "algorithm={preset: ad_align, entropy: 0.1, aggregate: turn_mean}"
         rig = Rig(*EXACT, f"train.token_budget={budget}", algorithm)
         results.append(rig.gradient("alice", noisy(rig.rows(rig.play())["alice"])))

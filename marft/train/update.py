@@ -14,20 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from marft.bank import AdapterBank
 from marft.blocks import Algorithm
 from marft.config import Optimizer, Sampling, Train
 from marft.errors import EngineError
+from marft.logprobs import token_scores
 from marft.loss import Totals, count_totals, policy_loss, token_weights
-from marft.sampling import sampled_logprobs
 from marft.seeds import derive
 from marft.train.rows import Row, collate, micro_batches
 from marft.train.workers import Workers
-
-LOGITS_AT_ONCE = 1 << 26
-"""Logits above this number are made chunk by chunk, forward and backward, so that they never stand in memory whole."""
 
 
 @dataclass
@@ -176,41 +172,22 @@ class Updater:
         return report
 
     def _score(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
-        """(log-prob, entropy, |log-prob gap to the engine|) of every trained token, under the adapter in use.
-
-        The log-prob is that of the tempered distribution. Only the gap looks at top-k and top-p, because the engine's
-        log-probs do: the ratio of the full to the truncated distribution is the importance weight that is due.
-        """
+        """(log-prob, entropy, |log-prob gap to the engine|) of every trained token, under the adapter in use."""
         ids_RL, predictor_N = collate(rows)
         device = self.bank.device
         hidden = self.bank.hidden(torch.from_numpy(ids_RL).to(device), use_cache=False)
         hidden_N = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(predictor_N).to(device)]
         target_N = torch.from_numpy(np.concatenate([row.ids[row.targets] for row in rows])).to(device)
-        vocabulary = self.bank.config.vocab_size
-        pieces = []
-        for hidden_C, target_C in _chunks(hidden_N, target_N, max(1, LOGITS_AT_ONCE // vocabulary)):
-            if len(hidden_C) < len(hidden_N) and torch.is_grad_enabled():
-                pieces.append(checkpoint(self._token_scores, hidden_C, target_C, use_reentrant=False))
-            else:
-                pieces.append(self._token_scores(hidden_C, target_C))
-        logp_N, entropy_N, sampled_N = (torch.cat(column) for column in zip(*pieces, strict=True))
-        gap_N = (sampled_N - self._tensor([row.engine for row in rows], sampled_N)).abs()
-        return logp_N, entropy_N, gap_N
-
-    def _token_scores(self, hidden_C: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = self.bank.head(hidden_C)
-        tempered = Sampling(temperature=self.sampling.temperature)
-        logprobs = sampled_logprobs(logits, tempered)
-        logp = logprobs.gather(-1, target_C[:, None]).squeeze(-1)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.algorithm.entropy != 0):
-            entropy = -(logprobs.exp() * logprobs).sum(-1)
-        sampled = logp.detach()
-        if self.sampling.top_k or self.sampling.top_p < 1:
-            # over the kept mass, read off the likeliest token: rounding may have pushed the sampled one out of the kept
-            kept = sampled_logprobs(logits.detach(), self.sampling)
-            best = kept.argmax(-1, keepdim=True)
-            sampled = sampled - (logprobs.detach().gather(-1, best) - kept.gather(-1, best)).squeeze(-1)
-        return logp, entropy, sampled
+        scores = token_scores(
+            self.bank.head,
+            hidden_N,
+            target_N,
+            self.sampling,
+            vocabulary=self.bank.config.vocab_size,
+            entropy_gradient=self.algorithm.entropy != 0,
+        )
+        gap_N = (scores.sampled_N - self._tensor([row.engine for row in rows], scores.sampled_N)).abs()
+        return scores.logp_N, scores.entropy_N, gap_N
 
     def _reference(self, rows: Sequence[Row]) -> Tensor:
         """Log-probs of the trained tokens under the base, adapters off."""
@@ -251,7 +228,3 @@ SUMMED = (
     "tokens",
     "trained",
 )
-
-
-def _chunks(hidden_N: Tensor, target_N: Tensor, size: int) -> zip:
-    return zip(hidden_N.split(size), target_N.split(size), strict=True)
