@@ -16,11 +16,13 @@ from pydantic import ValidationError
 
 from marft.errors import RecipeError
 from marft.game import Game, Options
+from marft.games.bandit import Bandit
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
 from marft.lookup import cannot_import, explain, load_module, nearest, short
 
 GAMES: dict[str, type[Game]] = {
-    game.name: game for game in (PrisonersDilemma, StagHunt, Chicken, BattleOfSexes, MatchingPennies, Coordination)
+    game.name: game
+    for game in (PrisonersDilemma, StagHunt, Chicken, BattleOfSexes, MatchingPennies, Coordination, Bandit)
 }
 
 

@@ -217,21 +217,24 @@ class Aggregate(Block):
 
 class KL(Block):
     """K: divergence from the anchor, estimator k1, k2 or k3, times `coef`, added to the loss or taken off the reward
-    (of the turn: the column `kl`). anchor: the `base` with adapters off, a frozen `adapter`, or the last `snapshot`."""
+    (of the turn: the column `kl`). anchor: the `base` with adapters off; the `adapter` that the agent started from; its
+    last `snapshot`, taken with each checkpoint; or another agent's present policy, `agent:NAME`."""
 
     kind: Literal["k1", "k2", "k3"] = "k3"
     coef: float = Field(0.0, ge=0.0)
     where: Literal["loss", "reward"] = "loss"
-    anchor: Literal["base", "adapter", "snapshot"] = "base"
+    anchor: str = Field("base", pattern=r"^(base|adapter|snapshot|agent:[\w-]+)$")
 
 
 class EntropyBand(Block):
-    """K: EPO's smoothing: coef times the distance of a token's entropy from [low, high] times its running mean."""
+    """K: EPO's smoothing: coef times the distance of a token's entropy from [low, high] times its running mean.
+    schedule: how coef moves over the run; `epo` by EPO's own weights for its two halves."""
 
     kind: Literal["none", "band"] = "none"
     coef: float = Field(0.1, ge=0.0)
     low: float = Field(0.8, ge=0.0)
     high: float = Field(1.2, ge=0.0)
+    schedule: Literal["constant", "epo"] = "constant"
 
 
 class OffPolicy(Block):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from marft.errors import ModelError
@@ -213,6 +213,10 @@ class Conversation:
             new = new[1:]  # the engine sampled the end of turn itself
         self.ids.extend(new)
         return new, False
+
+    def fork(self) -> Conversation:
+        """A copy that goes its own way."""
+        return replace(self, ids=list(self.ids), roles=list(self.roles), texts=list(self.texts))
 
     def answer(self, completion_ids: Sequence[int]) -> str:
         """Add what the seat's engine sampled, id for id; returns its text."""

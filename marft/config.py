@@ -94,6 +94,7 @@ class Seat(Strict):
 
     agent: str | None = None
     scripted: str | None = Field(None, description="a player of the game, or path.py:function")
+    role: str | None = Field(None, description="functional group, for baselines by role; default: the seat's name")
     frozen: str | None = Field(None, description="a PEFT adapter folder, or `base` for the bare model")
 
     @model_validator(mode="before")
@@ -135,6 +136,7 @@ class Reward(Strict):
     """One reward term: a function of marft.rewards, or path.py:function; terms are weighted and summed."""
 
     use: str
+    name: str | None = Field(None, description="what the term is called; default: the function's name")
     weight: float = 1.0
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
 
@@ -153,13 +155,67 @@ class Sampling(Strict):
     max_new_tokens: int = Field(64, ge=1)
 
 
+class Branching(Strict):
+    """How a rollout branches. A node is a decision of all seats that act at once; its samples start from one state.
+
+    `flat`: no branches. `tree`: `samples` joint answers at each decision (MAGRPO). `two_level`: `samples` at the first
+    decision and `second` for each of them at the second (AdvGame). `per_state`: as tree, going on from the best
+    (AT-GRPO). advance: from which samples play goes on. pairing: the g-th answers of all seats together, or `cross`,
+    every combination of them. depth: decisions that branch; later ones are sampled once.
+    """
+
+    kind: Literal["flat", "tree", "two_level", "per_state"] = "flat"
+    samples: int = Field(4, ge=2, le=256)
+    second: int = Field(4, ge=1, le=256)
+    advance: Literal["all", "best", "random"] = "all"
+    pairing: Literal["aligned", "cross"] = "aligned"
+    depth: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_kind(cls, data: Any) -> Any:
+        return {"kind": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _best_of_a_state(self) -> Branching:
+        if self.kind == "per_state" and self.advance == "random":
+            raise ValueError("per_state goes on from the best: set advance best, or kind tree")
+        return self
+
+    @property
+    def branches(self) -> bool:
+        return self.kind != "flat"
+
+    @property
+    def goes_on(self) -> str:
+        return "best" if self.kind == "per_state" else self.advance
+
+    def samples_at(self, decision: int) -> int:
+        """Joint answers drawn at decision number `decision` of an episode, from 0."""
+        if self.kind == "flat" or (self.depth is not None and decision >= self.depth):
+            return 1
+        if self.kind == "two_level":
+            return (self.samples, self.second)[decision] if decision < 2 else 1
+        return self.samples
+
+
 class Rollout(Strict):
     """How many episodes an update plays."""
 
     groups: int = Field(8, ge=1, description="instances per update")
-    group_size: int = Field(8, ge=1, description="episodes per instance")
+    group_size: int = Field(8, ge=1, description="episodes (or trees) per instance")
+    plan: Branching = Branching()
     attempts: int = Field(3, ge=1, description="plays of one episode before its failure stops the run")
     deadline: float = Field(3600.0, gt=0, description="seconds one update's rollout may take")
+
+
+class Critic(Strict):
+    """The value head, an adapter of its own on the shared base, where the algorithm asks for one."""
+
+    adapter: Adapter | None = Field(None, description="default: the recipe's adapter")
+    optimizer: Optimizer = Optimizer(learning_rate=1e-3)
+    epochs: int = Field(4, ge=1, description="passes over an update's decisions")
+    warmup_updates: int = Field(0, ge=0, description="first updates in which only the critic learns")
 
 
 class Train(Strict):
@@ -202,6 +258,7 @@ class Recipe(Strict):
     rollout: Rollout = Rollout()
     rewards: tuple[Reward, ...] = (Reward(use="payoff"),)
     algorithm: Algorithm
+    critic: Critic = Critic()
     train: Train = Train()
     engine: Engine = Engine()
     trackers: tuple[str, ...] = Field(("tensorboard",), description="accelerate trackers")

@@ -23,6 +23,7 @@ class Turn:
         by an engine that knows them (scripted, remote).
     agent: the learner whose adapter spoke, None for frozen, scripted and remote policies.
     version: the agent's policy version that spoke, -1 where there is none.
+    marks: what credit should know of the decision (see `Game.marks`), and its place where the rollout branches.
     """
 
     seat: str
@@ -40,6 +41,7 @@ class Turn:
     finish_reason: str = "stop"
     action: Any = None
     invalid: bool = False
+    marks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def truncated(self) -> bool:
@@ -55,6 +57,7 @@ class Episode:
     team: seat -> policy, in the recipe's words ("alice", "scripted:TFT", "frozen:path").
     rewards: the game's payoffs, one {seat: value} per step of its clock.
     terms: what the reward functions gave, weighted: name -> seat -> one value per step. What is trained on.
+    status: "done"; "failed", with its `cause`; "partial", a branch that was sampled, paid and not played on.
     """
 
     id: str
@@ -75,7 +78,7 @@ class Episode:
 
     @property
     def failed(self) -> bool:
-        return self.status != "done"
+        return self.status == "failed"
 
     def returns(self) -> dict[str, float]:
         """Undiscounted sum of the game's payoffs per seat."""
@@ -105,5 +108,10 @@ class Episode:
 
 
 def finished(episodes: Sequence[Episode]) -> list[Episode]:
-    """The episodes that came to their end; failed ones are kept on disk but never scored."""
+    """The episodes that came to their end: what a game's metrics are about."""
+    return [episode for episode in episodes if episode.status == "done"]
+
+
+def learnable(episodes: Sequence[Episode]) -> list[Episode]:
+    """The episodes that credit looks at: finished ones and branches. Failed ones are kept on disk, never scored."""
     return [episode for episode in episodes if not episode.failed]

@@ -103,6 +103,14 @@ class Game(ABC):
         """
         return None
 
+    def marks(self, seat: str) -> dict[str, str | int | float]:
+        """What credit should know of the decision that `seat` is about to take: further columns of the turn table.
+
+        `role`, the seat's functional group; `observation`, a label of the state it sees, where other words mean the
+        same state; `call`, which of its separate calls this is; `attempt` and `reflect`, see `return differential`.
+        """
+        return {}
+
     def facts(self) -> dict[str, Any]:
         """JSON-able facts about the finished episode (who won, what was dealt)."""
         return {}

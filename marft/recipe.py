@@ -15,8 +15,9 @@ import yaml
 from pydantic import ValidationError
 
 from marft.config import Recipe
-from marft.credit.couplings import OFFERED, Facts, check_couplings, refuse_unmet
-from marft.credit.presets import algorithm, unmet
+from marft.credit.columns import RESERVED
+from marft.credit.couplings import Facts, check_couplings
+from marft.credit.presets import algorithm
 from marft.errors import RecipeError
 from marft.games import make_game
 from marft.lookup import explain, load_object, nearest
@@ -49,7 +50,6 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     """Check plain data as a recipe."""
     data = dict(data)
     if "algorithm" in data:
-        refuse_unmet(unmet(data["algorithm"], OFFERED), "preset needs")
         data["algorithm"] = algorithm(data["algorithm"]).model_dump(by_alias=True)
     try:
         recipe = Recipe.model_validate(data)
@@ -63,8 +63,12 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
 
 def facts_of(recipe: Recipe) -> Facts:
     """What credit's checks and warnings ask about a recipe."""
+    plan = recipe.rollout.plan
     return Facts(
         seats=len(recipe.team),
+        branches=plan.branches,
+        cross=plan.branches and plan.pairing == "cross",
+        advance=plan.goes_on,
         group_size=recipe.rollout.group_size,
         minibatches=recipe.train.minibatches,
         epochs=recipe.train.epochs,
@@ -116,7 +120,7 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     """A section that picks another thing by name or kind must not keep the old one's options."""
-    if value.keys() <= _SEAT and below.keys() <= _SEAT:
+    if value.keys() <= _SEATED and below.keys() <= _SEATED:
         return bool(value)
     return any(key in value and value[key] != below.get(key, value[key]) for key in ("name", "kind", "use", "preset"))
 
@@ -144,7 +148,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             raise RecipeError(f"override {override!r}: {name} is {below!r}, not a section")
         node = below
-    if last in _SEAT and node.keys() <= _SEAT:
+    if last in _SEAT and node.keys() <= _SEATED:
         node.clear()  # a seat has one policy: the new one takes the old one's place
     if value is None and isinstance(node.get(last), dict):
         del node[last]
@@ -154,6 +158,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 _SHORT = {"game": "name", "model": "name", "algorithm": "preset"}
 _SEAT = {"agent", "scripted", "frozen"}
+_SEATED = _SEAT | {"role"}
 
 
 def with_default_team(recipe: Recipe) -> Recipe:
@@ -201,8 +206,22 @@ def check_names(recipe: Recipe) -> None:
     for name in recipe.agents:
         if name not in seated:
             raise RecipeError(f"agents.{name}: fills no seat; name it in team or remove it")
+    names = set()
     for number, reward in enumerate(recipe.rewards):
         load_reward(reward.use, reward.options, f"rewards[{number}]")
+        if reward.name in RESERVED or (reward.name is not None and reward.name in names):
+            raise RecipeError(f"rewards[{number}].name: {reward.name!r} is taken already; choose another")
+        names.add(reward.name)
+    anchor = recipe.algorithm.kl.anchor
+    if anchor.startswith("agent:") and anchor.removeprefix("agent:") not in recipe.agents:
+        other = anchor.removeprefix("agent:")
+        raise RecipeError(f"algorithm.kl.anchor: no agent {other!r}{nearest(other, recipe.agents)}")
+    if anchor == "adapter" and recipe.algorithm.kl.coef:
+        for name, agent in recipe.agents.items():
+            if agent.start_from is None:
+                raise RecipeError(
+                    f"algorithm.kl.anchor adapter: set agents.{name}.start_from, which it would stay near to"
+                )
 
 
 def load_player(game: Any, name: str, where: str) -> Any:

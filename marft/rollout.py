@@ -3,17 +3,23 @@
 `Player` is the pure part: it turns a game's messages into requests and completions into turns, and owns no clock, no
 task and no engine. `play` drives many of them at once. A failed episode is recorded with its cause and played again
 from the same instance with fresh randomness; one that fails `attempts` times stops the run.
+
+Where the recipe's plan branches, one episode grows into a tree: at a decision several joint answers are drawn from the
+same state, each is played on a copy of the game, and every path from the root is an episode. A path that is not played
+on is `partial`. Turns carry their place in `marks`: node, parent, and the number of the sample.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from marft.branching import combinations, going_on
 from marft.chat import Chat, Conversation
-from marft.config import Recipe, Sampling
+from marft.config import Branching, Recipe, Sampling
 from marft.engines.base import Completion, Engine, Request
 from marft.episode import Episode, Turn
 from marft.errors import EngineError, GameError, MarftError
@@ -21,6 +27,7 @@ from marft.game import Game
 from marft.seeds import derive
 
 SCRIPTED = "scripted:"
+FLAT = Branching()
 NEVER_ENDS = 10_000
 """Decisions after which an episode is taken to be without end."""
 
@@ -71,6 +78,12 @@ class Player:
         self._conversations: dict[str, Conversation] = {}
         self._asked: list[Turn] = []
         self._decisions = 0
+        self._node: str | None = None
+
+    @property
+    def decisions(self) -> int:
+        """How many decisions have been taken."""
+        return self._decisions - bool(self._asked)
 
     def start(self) -> None:
         self.game.reset(self.episode.seed)
@@ -84,6 +97,7 @@ class Player:
             policy = self.episode.team[seat]
             messages = self.game.observe(seat)
             turn = Turn(seat, self.game.clock, order, policy, "", messages=[tuple(message) for message in messages])
+            turn.marks = dict(self.game.marks(seat))
             request = Request(policy, derive(self.seed, seat, self._decisions))
             if policy.startswith(SCRIPTED):
                 request.view = self.game.view(seat)
@@ -103,8 +117,44 @@ class Player:
             raise GameError(f"{self.game.name} has not ended after {NEVER_ENDS} decisions")
         return requests
 
-    def receive(self, completions: Sequence[Completion]) -> None:
-        """Take the answers to the last requests, in their order, and let the game advance."""
+    def draw(self, requests: Sequence[Request], sample: int) -> list[Request]:
+        """The same requests with the randomness of another sample."""
+        return [
+            replace(request, seed=derive(request.seed, "sample", sample), session=f"{self._id(sample)}/{turn.seat}")
+            for request, turn in zip(requests, self._asked, strict=True)
+        ]
+
+    def fork(self, number: int, samples: Sequence[int], tree: int) -> Player:
+        """A copy that receives joint action `number` of this decision, made of these samples of the acting seats.
+
+        tree: which of an instance's trees this is; all start from the same state.
+        """
+        other = copy.copy(self)
+        other.game = self.game.clone()
+        rewards = [dict(step) for step in self.episode.rewards]
+        own = {"turns": list(self.episode.turns), "rewards": rewards, "terms": {}, "facts": {}}
+        other.episode = replace(self.episode, id=self._id(number), **own)
+        other.seed = derive(self.seed, "branch", number)
+        other._conversations = {seat: conversation.fork() for seat, conversation in self._conversations.items()}
+        other._node, first = f"{self._node or tree}.{number}", self._node is None
+        marks = {"node": other._node, "parent": "root" if first else self._node}
+        offset = tree * NEVER_ENDS if first else 0
+        other._asked = [
+            replace(turn, marks={**turn.marks, **marks, "sample": offset + sample})
+            for turn, sample in zip(self._asked, samples, strict=True)
+        ]
+        return other
+
+    def cut(self) -> Episode:
+        """The episode of a path that is not played on."""
+        self.episode.status = "partial"
+        return self.episode
+
+    def _id(self, number: int) -> str:
+        return f"{self.episode.id}{'.' if self._node else '~'}{number}"
+
+    def receive(self, completions: Sequence[Completion]) -> Mapping[str, float]:
+        """Take the answers to the last requests, in their order, and let the game advance; what that paid."""
         for turn, completion in zip(self._asked, completions, strict=True):
             turn.version, turn.finish_reason = completion.version, completion.finish_reason
             if completion.text is not None:
@@ -129,6 +179,8 @@ class Player:
         for seat, value in result.rewards.items():
             rewards[step][seat] = rewards[step].get(seat, 0.0) + value
         self.episode.turns.extend(self._asked)
+        self._asked = []
+        return result.rewards
 
     def finish(self) -> Episode:
         self.episode.facts = self.game.facts()
@@ -153,10 +205,12 @@ class Rollout:
     attempts: int = 3
     deadline: float = 3600.0
     on_episode: Callable[[Episode], None] | None = None
+    plan: Branching = FLAT
 
     async def play(self, plans: Sequence[Plan]) -> list[Episode]:
-        """All planned episodes in the plans' order, each done; the failures that were replaced stand at the end.
+        """All planned episodes in the plans' order, none failed; the failures that were replaced stand at the end.
 
+        A plan that branches brings several episodes, the paths of its tree, one after the other.
         Raises GameError where an episode failed `attempts` times, EngineError when the deadline passes.
         """
         failures: list[Episode] = []
@@ -174,33 +228,67 @@ class Rollout:
         finally:
             self.model.end_sessions()
         failures.sort(key=lambda episode: episode.id)
-        return [task.result() for task in playing] + failures
+        return [episode for task in playing for episode in task.result()] + failures
 
-    async def _play_until_done(self, plan: Plan, failures: list[Episode]) -> Episode:
+    async def _play_until_done(self, plan: Plan, failures: list[Episode]) -> list[Episode]:
         for attempt in range(self.attempts):
-            episode = await self._play_once(plan, attempt)
+            player = Player(self.make_game(), plan, self.chat, self.sampling, self.learners, self.seed, attempt)
+            try:
+                _guard(player.start)
+                episodes = await self._play_on(player, plan)
+            except _Failed as failed:
+                episodes = [failed.episode]
+            except GameError as error:
+                episodes = [_failed(player, error)]
             if self.on_episode is not None:
-                self.on_episode(episode)
-            if not episode.failed:
-                return episode
-            failures.append(episode)
+                for episode in episodes:
+                    self.on_episode(episode)
+            if not episodes[0].failed:
+                return episodes
+            failures.append(episodes[0])
         raise GameError(
             f"episode {plan.name(0)} (instance seed {plan.instance}) failed {self.attempts} times, "
-            f"the last time: {episode.cause}"
+            f"the last time: {episodes[0].cause}"
         )
 
-    async def _play_once(self, plan: Plan, attempt: int) -> Episode:
-        game = self.make_game()
-        player = Player(game, plan, self.chat, self.sampling, self.learners, self.seed, attempt)
+    async def _play_on(self, player: Player, plan: Plan) -> list[Episode]:
+        """The episode to its end; or, where it branches, all paths from here."""
         try:
-            _guard(player.start)
             while requests := _guard(player.requests):
-                completions = await self._complete(requests)
-                _guard(player.receive, completions)
-            return _guard(player.finish)
+                samples = self.plan.samples_at(player.decisions)
+                if self.plan.branches:
+                    return await self._branch(player, plan, requests, samples)
+                _guard(player.receive, await self._complete(requests))
+            return [_guard(player.finish)]
         except GameError as error:
-            player.episode.status, player.episode.cause = "failed", str(error)
-            return player.episode
+            raise _Failed(_failed(player, error)) from error
+
+    async def _branch(self, player: Player, plan: Plan, requests: list[Request], samples: int) -> list[Episode]:
+        """Draw joint answers to one decision, play each on a copy, and go on from those the plan says."""
+        drawn = [request for sample in range(samples) for request in player.draw(requests, sample)]
+        answers = await self._complete(drawn)
+        seats = len(requests)
+        forks, paid = [], []
+        for number, chosen in enumerate(combinations(self.plan, seats, samples)):
+            fork = _guard(player.fork, number, chosen, plan.index)
+            forks.append(fork)
+            try:
+                paid.append(
+                    _guard(fork.receive, [answers[sample * seats + seat] for seat, sample in enumerate(chosen)])
+                )
+            except GameError as error:
+                raise _Failed(_failed(fork, error)) from error
+        on = going_on(self.plan, paid, player.seed)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                played = {number: tasks.create_task(self._play_on(forks[number], plan)) for number in on}
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        return [
+            episode
+            for number, fork in enumerate(forks)
+            for episode in (played[number].result() if number in played else [fork.cut()])
+        ]
 
     async def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         """Scripted policies to the scripted engine, all others to the model's; answers in the requests' order."""
@@ -214,6 +302,18 @@ class Rollout:
                 raise EngineError(f"engine: {len(numbers)} requests were answered with {len(completions)} completions")
             answers |= zip(numbers, completions, strict=True)
         return [answers[n] for n in range(len(requests))]
+
+
+class _Failed(Exception):
+    """An episode, or a path of a tree, that the game broke."""
+
+    def __init__(self, episode: Episode) -> None:
+        self.episode = episode
+
+
+def _failed(player: Player, error: GameError) -> Episode:
+    player.episode.status, player.episode.cause = "failed", str(error)
+    return player.episode
 
 
 def spoken(text: str) -> str:

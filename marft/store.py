@@ -42,7 +42,7 @@ _TURN = {
     "finish_reason": pa.string(),
     "invalid": pa.bool_(),
 }
-_TURN_JSON = ("messages", "action")
+_TURN_JSON = ("messages", "action", "marks")
 _TURN_LISTS = {"prompt_ids": pa.int32(), "completion_ids": pa.int32(), "logprobs": pa.float32()}
 
 
@@ -136,7 +136,8 @@ def _episode(row: dict[str, Any]) -> Episode:
     for number in range(count):
         fields = {name: row[f"turn_{name}"][number] for name in (*_TURN, *_TURN_LISTS)}
         messages = [tuple(message) for message in json.loads(row["turn_messages"][number])]
-        turns.append(Turn(**fields, messages=messages, action=json.loads(row["turn_action"][number])))
+        loaded = {name: json.loads(row[f"turn_{name}"][number]) for name in ("action", "marks")}
+        turns.append(Turn(**fields, **loaded, messages=messages))
     plain = {name: row[name] for name in _PLAIN}
     data = {name: json.loads(row[name]) for name in _JSON}
     return Episode(**plain, **(data | {"seats": tuple(data["seats"])}), turns=turns)

@@ -39,6 +39,7 @@ def make_rollout(
         attempts=recipe.rollout.attempts,
         deadline=recipe.rollout.deadline,
         on_episode=on_episode,
+        plan=recipe.rollout.plan,
     )
 
 

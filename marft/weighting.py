@@ -14,60 +14,82 @@ from marft.blocks import Aggregate
 
 
 class Totals(NamedTuple):
-    """How many tokens, rows and turns an agent's whole batch trains on. Counts of processes add up."""
+    """How many tokens, rows and turns an agent's whole batch trains on, copies counted. Those of processes add up."""
 
-    tokens: int
-    rows: int
-    turns: int
+    tokens: float
+    rows: float
+    turns: float
 
 
-def count_totals(row_N, turn_N) -> Totals:
-    """Totals of these tokens. `row_N`, `turn_N`: integer ids of each token's row and turn, unique in the batch."""
+def count_totals(row_N, turn_N, copies_N=None) -> Totals:
+    """Totals of these tokens. `row_N`, `turn_N`: integer ids of each token's row and turn, unique in the batch.
+
+    copies_N: how often each token counts, once by default. A row (or turn) counts as often as its tokens at most do.
+    """
     row_N, turn_N = torch.as_tensor(row_N), torch.as_tensor(turn_N)
-    return Totals(row_N.numel(), row_N.unique().numel(), turn_N.unique().numel())
+    if copies_N is None:
+        return Totals(row_N.numel(), row_N.unique().numel(), turn_N.unique().numel())
+    copies_N = torch.as_tensor(copies_N, dtype=torch.float64)
+    return Totals(float(copies_N.sum()), float(_most(row_N, copies_N)[1]), float(_most(turn_N, copies_N)[1]))
 
 
 def token_weights(
-    aggregate: Aggregate, row_N, turn_N, totals: Totals | None = None, dtype: torch.dtype = torch.float32
+    aggregate: Aggregate,
+    row_N,
+    turn_N,
+    totals: Totals | None = None,
+    dtype: torch.dtype = torch.float32,
+    copies_N=None,
 ) -> torch.Tensor:
     """The weight of each token's loss in the batch's loss, (N,).
 
-    row_N, turn_N: integer ids as for `count_totals`. totals: of all processes, where this one holds only a part (whole
+    row_N, turn_N, copies_N: as for `count_totals`. totals: of all processes, where this one holds only a part (whole
     rows, so whole turns); by default of the tokens given. The weights of a mean sum to 1 over the batch; those of
     `row_sum` and `sum_over` to the mean number of tokens of a row, over 1 or the constant.
     """
     row_N, turn_N = torch.as_tensor(row_N), torch.as_tensor(turn_N)
-    totals = totals if totals is not None else count_totals(row_N, turn_N)
-    return WEIGHTS[aggregate.kind](aggregate, row_N, turn_N, totals).to(dtype)
+    totals = totals if totals is not None else count_totals(row_N, turn_N, copies_N)
+    copies_N = torch.ones(row_N.shape) if copies_N is None else torch.as_tensor(copies_N)
+    return WEIGHTS[aggregate.kind](aggregate, row_N, turn_N, totals, copies_N.double().to(row_N.device)).to(dtype)
 
 
-# L: aggregation. (settings, row, turn, totals) -> a weight per token.
+# L: aggregation. (settings, row, turn, totals, copies) -> a weight per token.
 
 
-def _token_mean(settings: Aggregate, row_N, turn_N, totals: Totals):
-    return torch.full(row_N.shape, 1.0 / max(totals.tokens, 1), dtype=torch.float64, device=row_N.device)
+def _token_mean(settings: Aggregate, row_N, turn_N, totals: Totals, copies_N):
+    return copies_N / max(totals.tokens, 1)
 
 
-def _row_mean(settings: Aggregate, row_N, turn_N, totals: Totals):
-    return 1.0 / (_lengths(row_N) * max(totals.rows, 1))
+def _row_mean(settings: Aggregate, row_N, turn_N, totals: Totals, copies_N):
+    return _share(row_N, copies_N) / max(totals.rows, 1)
 
 
-def _turn_mean(settings: Aggregate, row_N, turn_N, totals: Totals):
-    return 1.0 / (_lengths(turn_N) * max(totals.turns, 1))
+def _turn_mean(settings: Aggregate, row_N, turn_N, totals: Totals, copies_N):
+    return _share(turn_N, copies_N) / max(totals.turns, 1)
 
 
-def _row_sum(settings: Aggregate, row_N, turn_N, totals: Totals):
-    return torch.full(row_N.shape, 1.0 / max(totals.rows, 1), dtype=torch.float64, device=row_N.device)
+def _row_sum(settings: Aggregate, row_N, turn_N, totals: Totals, copies_N):
+    return copies_N / max(totals.rows, 1)
 
 
-def _sum_over(settings: Aggregate, row_N, turn_N, totals: Totals):
-    return _row_sum(settings, row_N, turn_N, totals) / settings.constant
+def _sum_over(settings: Aggregate, row_N, turn_N, totals: Totals, copies_N):
+    return _row_sum(settings, row_N, turn_N, totals, copies_N) / settings.constant
 
 
-def _lengths(id_N: torch.Tensor) -> torch.Tensor:
-    """How many tokens share each token's id, (N,) float64."""
-    _, place_N, length_K = id_N.unique(return_inverse=True, return_counts=True)
-    return length_K[place_N].double()
+def _share(id_N: torch.Tensor, copies_N: torch.Tensor) -> torch.Tensor:
+    """A token's share of its row or turn, times how often that counts, (N,) float64."""
+    most_N, _ = _most(id_N, copies_N)
+    _, place_N = id_N.unique(return_inverse=True)
+    sum_K = torch.zeros(int(place_N.max()) + 1 if len(place_N) else 0, dtype=torch.float64, device=id_N.device)
+    return copies_N * most_N / sum_K.index_add(0, place_N, copies_N)[place_N]
+
+
+def _most(id_N: torch.Tensor, copies_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How often each token's row or turn counts, (N,), and the sum of that over rows or turns."""
+    _, place_N = id_N.unique(return_inverse=True)
+    most_K = torch.zeros(int(place_N.max()) + 1 if len(place_N) else 0, dtype=torch.float64, device=id_N.device)
+    most_K = most_K.scatter_reduce(0, place_N, copies_N, "amax")
+    return most_K[place_N], most_K.sum()
 
 
 WEIGHTS = {

@@ -3,6 +3,9 @@
 A reward is a function `(episode, **options) -> {seat: number}` (paid at the seat's last step) or
 `{seat: [one number per step]}`. It reads the finished episode and nothing else. The recipe weighs and sums the terms;
 each is stored with the episode under its own name.
+
+A reward that has to ask how likely a text is takes all of an update's episodes at once, and the scoring service:
+`(episodes, scorer, **options) -> [one such mapping per episode]`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from marft.errors import RecipeError
 from marft.lookup import load_object, nearest
 from marft.rewards.format import invalid_answer
+from marft.rewards.information_gain import information_gain
 from marft.rewards.payoff import payoff
 
 if TYPE_CHECKING:
@@ -22,7 +26,16 @@ if TYPE_CHECKING:
 
 RewardFunction = Callable[["Episode"], Mapping[str, float | Sequence[float]]]
 
-REWARDS: dict[str, Callable[..., Mapping[str, Any]]] = {"payoff": payoff, "invalid_answer": invalid_answer}
+REWARDS: dict[str, Callable[..., Any]] = {
+    "payoff": payoff,
+    "invalid_answer": invalid_answer,
+    "information_gain": information_gain,
+}
+
+
+def takes_all(function: Callable[..., Any]) -> bool:
+    """Whether a reward takes all episodes at once, and the scoring service."""
+    return next(iter(inspect.signature(function).parameters), None) == "episodes"
 
 
 def load_reward(name: str, options: Mapping[str, Any] | None = None, where: str = "rewards") -> RewardFunction:

@@ -9,15 +9,13 @@ import pytest
 from marft.blocks import Algorithm, Alignment, Baseline, Resize, Return, Transform, Update
 from marft.credit import PRESETS, advantages, algorithm, assess
 from marft.credit.advice import warnings_for
-from marft.credit.couplings import NEEDS, OFFERED, Facts, check_couplings
+from marft.credit.couplings import Facts, check_couplings
 from marft.credit.describe import PAGE, explain_preset, page
 from marft.credit.gain import answer_probability, information_gain
 from marft.credit.memory import capability_ratio, note_entropy
 from marft.credit.offline import best_worst_pairs, labels, sibling_pairs
 from marft.credit.order import compound, plan, stop_early, weigh
 from marft.errors import RecipeError
-
-EVERYTHING = frozenset(NEEDS)
 
 # Mistakes found in published code: each test fails on the mistaken version.
 
@@ -234,6 +232,10 @@ def test_factors_compound_within_their_bounds():
     ("settings", "facts", "words"),
     [
         (Algorithm(return_=Return(kind="gae")), {}, ["return.kind gae", "baseline.kind"]),
+        ("magrpo", {}, ["return.kind tree", "rollout.plan.kind"]),
+        ({"attribution": "joint"}, {"branches": True}, ["attribution.kind joint", "rollout.plan.pairing"]),
+        ("ippo", {"branches": True}, ["return.kind gae", "rollout.plan.kind"]),
+        ("rloo", {"branches": True, "advance": "best"}, ["return.kind to_go", "rollout.plan.advance"]),
         ({"preset": "hacpo", "baseline": {"kernel": "uniform"}}, {"minibatches": 4}, ["capability", "baseline.kernel"]),
         (
             {"preset": "hacpo", "baseline": {"key": ["agent"]}},
@@ -248,20 +250,13 @@ def test_factors_compound_within_their_bounds():
 )
 def test_blocks_that_cannot_work_together_name_both_settings(settings, facts, words):
     with pytest.raises(RecipeError) as caught:
-        check_couplings(algorithm(settings), Facts(**facts, offered=EVERYTHING))
+        check_couplings(algorithm(settings), Facts(**facts))
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_every_preset_passes_with_a_trainer_that_offers_all_and_names_what_it_lacks(preset):
-    settings, needs = PRESETS[preset].settings, PRESETS[preset].needs
-    check_couplings(settings, Facts(minibatches=4, offered=EVERYTHING))
-    lacking = [need for need in needs if need not in OFFERED and need != "scoring"]
-    if not lacking:
-        return check_couplings(settings, Facts(minibatches=4))
-    with pytest.raises(RecipeError) as caught:
-        check_couplings(settings, Facts(minibatches=4))
-    assert all(need in str(caught.value) for need in lacking)
+def test_every_preset_passes_with_the_rollout_it_asks_for(preset):
+    check_couplings(PRESETS[preset].settings, Facts(minibatches=4, branches="tree" in PRESETS[preset].needs))
 
 
 def test_warnings_know_the_field():
@@ -272,6 +267,8 @@ def test_warnings_know_the_field():
     assert "one-step" in said("ad_align", steps=1)
     assert "group_size" in said("grpo", group_size=1)
     assert "ratio action" in said("marft", row_tokens=2048)
+    assert "rollout.plan is flat" in said("at_grpo")
+    assert "rollout.plan is flat" not in said("at_grpo", branches=True)
     assert "k1" in said({"kl": {"kind": "k1", "coef": 0.1}})
     assert said("rloo") == said("grpo") == said("ad_align", steps=10) == ""
 

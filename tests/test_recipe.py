@@ -228,8 +228,11 @@ def test_an_unknown_key_like_no_other_lists_the_known_ones():
         ({"agents": {"bob": {}, "x": {}}, "team": {"alice": "bob", "bob": "bob"}}, ["agents.x", "fills no seat"]),
         ({"game": {"name": "prisoners_dilemma"}, "team": {"bob": "alice", "alice": "bob", "c": "bob"}}, ["team.c"]),
         ({"team": {"alice": "alice", "bob": "alice"}}, ["agents.bob", "fills no seat"]),
-        ({"algorithm": "igpo"}, ["algorithm", "does not offer yet", "scoring"]),
-        ({"algorithm": "marft"}, ["algorithm", "does not offer yet", "critic"]),
+        ({"algorithm": "magrpo"}, ["return.kind tree", "rollout.plan.kind"]),
+        ({"rewards": [{"use": "payoff", "name": "value"}]}, ["rewards[0].name", "value"]),
+        ({"algorithm": {"preset": "grpo", "kl": {"anchor": "agent:bo"}}}, ["kl.anchor", "bo", "bob"]),
+        ({"algorithm": {"kl": {"anchor": "adapter", "coef": 0.1}}}, ["kl.anchor adapter", "start_from"]),
+        ({"algorithm": {"kl": {"anchor": "bass"}}}, ["anchor", "bass"]),
         (
             {"team": {"alice": "alice", "bob": {"scripted": "TTF"}}},
             ["team.bob.scripted", "'TTF'", "did you mean 'TFT'"],

@@ -5,8 +5,8 @@ import pytest
 
 from marft.episode import Episode, Turn
 from marft.errors import RecipeError, RewardError
-from marft.rewards import REWARDS, load_reward
-from marft.train.rows import score
+from marft.rewards import REWARDS, load_reward, takes_all
+from marft.train.table import score
 
 
 def played() -> Episode:
@@ -98,4 +98,5 @@ def test_wrong_names_and_options_are_met_with_the_nearest():
 def test_every_reward_of_the_table_says_what_it_pays():
     for name, function in REWARDS.items():
         assert function.__doc__, name
-        assert set(function(played())) == {"a", "b", "c"}, name
+        if not takes_all(function):
+            assert set(function(played())) == {"a", "b", "c"}, name

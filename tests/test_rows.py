@@ -5,11 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainer_fixtures import Rig, distance, random_advantages
+from trainer_fixtures import Rig, distance, make_row, random_advantages
 
+from marft.batches import collate, micro_batches
 from marft.credit import advantages
 from marft.episode import Episode, Turn
-from marft.train.rows import Row, build_rows, collate, micro_batches, turn_table
+from marft.train.rows import build_rows
+from marft.train.table import turn_table
 
 
 def hand_made(*turns: Turn, rewards=(), **fields) -> Episode:
@@ -40,7 +42,7 @@ def one_row_per_turn(episodes, advantage_U):
                     turn_N = np.full(len(turn.completion_ids), place[id(turn)])
                     targets = len(context) + np.arange(len(turn_N))
                     ids, engine = np.array(context + turn.completion_ids), np.array(turn.logprobs)
-                    row = Row(turn.agent, ids, targets, engine, advantage_U[turn_N], turn_N)
+                    row = make_row(turn.agent, ids, targets, engine, advantage_U[turn_N], turn_N)
                     rows.setdefault(turn.agent, []).append(row)
     return rows
 
@@ -142,7 +144,10 @@ def test_the_turn_table_says_who_spoke_when_and_what_it_brought():
         "agent_U": ["x", "y", "frozen:base", "y"],
         "step_U": [0, 0, 0, 1],
         "order_U": [0, 1, 2, 0],
-        "reward_U": [1.0, -2.0, 0.0, 0.5],  # a decision's reward stands on its first turn
+        "role_U": ["a", "b", "a", "b"],
+        "reward_U": [0.0, -2.0, 1.0, 0.5],  # a decision's reward stands on its last turn
+        "payoff_U": [0.0, -2.0, 1.0, 0.5],
+        "nll_U": [0.625, 0.5, 0.0, 0.75],
         "version_U": [4, 2, -1, 2],
         "tokens_U": [2, 1, 0, 3],
         "invalid_U": [False, True, False, False],
@@ -176,7 +181,7 @@ def test_a_seat_paid_where_it_does_not_act_counts_in_its_return_but_is_not_train
 
 def lengths_to_rows(lengths):
     none = np.zeros(0)
-    return [Row("x", np.arange(1, length + 1), none.astype(int), none, none, none) for length in lengths]
+    return [make_row("x", np.arange(1, length + 1), none.astype(int), none, none, none) for length in lengths]
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,6 +17,7 @@ from marft.store import read_episodes
 from marft.train import loop
 from marft.train.folder import RunFolder, read_metrics
 from marft.train.loop import train
+from marft.train.update import Updater
 
 UPDATES = 4
 
@@ -87,7 +88,7 @@ PLACES = ["write_parquet", "save_checkpoint", "prune_checkpoints", "_record", "_
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_run_that_breaks_off_anywhere_is_resumed_as_if_it_had_not(place, after, whole, tmp_path, monkeypatch):
     """The call of `place` during the second update raises, before or after it did its work."""
-    owner = {"append_metrics": RunFolder, "update": loop.Updater, "_record": loop.Trainer, "_save": loop.Trainer}
+    owner = {"append_metrics": RunFolder, "update": Updater, "_record": loop.Trainer, "_save": loop.Trainer}
     owner = owner.get(place, loop)
     original, calls = getattr(owner, place), []
     fatal = {"save_checkpoint": 1, "prune_checkpoints": 1, "_save": 1, "update": 4}.get(place, 2)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from marft import logprobs
 from marft.config import Optimizer
 from marft.errors import EngineError
-from marft.train.update import learning_rate
+from marft.train.optimizer import learning_rate
 
 EXACT = ("model.dtype=float64", "optimizer.max_grad_norm=1e9", "train.gap_limit=1e9")
 
@@ -110,7 +110,7 @@ def test_later_steps_of_an_update_are_ppo_steps_from_the_first_ones_log_probs(st
     report = rig.updater.update(learner, rows)
     parts = [rows, rows]
     if "minibatches" in steps:  # the shuffle is its own affair; which rows a step had shows in its gradient
-        halves = [rows[i] for i in rig.updater._parts(type(learner)("alice", None, None), len(rows), 0)[0]]
+        halves = [rows[i] for i in next(rig.updater._parts(type(learner)("alice", None, None), len(rows), 0))]
         parts = [halves, [row for row in rows if not any(row is other for other in halves)]]
     clipped = []
     for part, weights, gradient in zip(parts, recorder.weights, recorder.seen, strict=True):

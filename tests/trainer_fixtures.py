@@ -22,8 +22,10 @@ from marft.recipe import apply_override, parse_recipe
 from marft.rewards import load_reward
 from marft.rollout import plan_update
 from marft.team import make_rollout
-from marft.train.rows import build_rows, score, turn_table
-from marft.train.update import Updater, make_learner
+from marft.train.optimizer import make_learner
+from marft.train.rows import Row, build_rows
+from marft.train.table import score, turn_table
+from marft.train.update import Updater
 from marft.train.workers import Workers
 
 torch.set_num_threads(1)  # other work on the machine makes several threads far slower than one
@@ -163,6 +165,12 @@ def snapshot(bank, name: str) -> dict[str, torch.Tensor]:
 def equal(one, other) -> bool:
     """Bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def make_row(agent, ids, targets, engine, advantage, turn) -> Row:
+    """A row by hand whose tokens all belong to one place and count once."""
+    whole = np.zeros(len(turn), dtype=np.int64)
+    return Row(agent, ids, targets, engine, advantage, turn, np.arange(len(turn)), whole, np.ones(len(turn)))
 
 
 def random_advantages(episodes, seed: int = 0) -> np.ndarray:

@@ -25,7 +25,7 @@ def warnings_for(algorithm: Algorithm, facts: Facts | Mapping[str, Any]) -> list
     if not isinstance(facts, Facts):
         return [*_of_table(algorithm, facts), *_of_settings(algorithm)]
     found = _of_settings(algorithm)
-    grouped = algorithm.baseline.kind in ("mean", "loo", "max", "unique_mean") and "instance" in algorithm.baseline.key
+    grouped = algorithm.baseline.kind in GROUPED and "instance" in algorithm.baseline.key
     if grouped and facts.group_size == 1:
         found.append(
             "rollout.group_size is 1: groups of one have nobody to compare with, so baseline gives advantage 0"
@@ -37,9 +37,15 @@ def warnings_for(algorithm: Algorithm, facts: Facts | Mapping[str, Any]) -> list
             f"ratio action multiplies up to {facts.row_tokens} token ratios (sampling.max_new_tokens): it leaves the "
             "clip range at once; turn or sequence take the geometric mean"
         )
+    keys = {*algorithm.baseline.key} if algorithm.baseline.kind in GROUPED else set()
+    if keys & {"node", "parent"} and not facts.branches:
+        found.append(
+            "baseline.key parent compares samples of one state, but rollout.plan is flat: the step stands for the state"
+        )
     return found
 
 
+GROUPED = ("mean", "loo", "max", "unique_mean")
 _ONE_STEP = "alignment {} weighs by a seat's past advantages: in a one-step game there are none, and it does nothing"
 
 
@@ -75,7 +81,7 @@ def _of_table(algorithm: Algorithm, table: Mapping[str, Any]) -> list[str]:
         return ["the batch has no turns"]
     acted = decisions.take(decisions.acted_D)
     base = algorithm.baseline
-    if base.kind in ("mean", "loo", "max", "unique_mean") and len(acted.clock_D):
+    if base.kind in GROUPED and len(acted.clock_D):
         size = np.bincount(acted.key(base.key, "baseline.key").code)
         alone, groups = int((size == 1).sum()), int((size > 0).sum())
         if alone:

@@ -17,6 +17,13 @@ from marft.errors import RecipeError, RewardError
 MERGED = {"value": "first", "order": "first", "attempt": "first", "nll": "mean", "logp": "mean", "reflect": "first"}
 """How the turns of one decision (a message and its move) merge; every other column of numbers adds up."""
 
+RESERVED = frozenset(
+    ("episode", "group", "instance", "game", "seat", "agent", "step", "order", "role", "reward", "version", "tokens")
+    + ("invalid", "truncated", "nll", "acted", "node", "parent", "sample", "value", "kl", "observation", "learner")
+    + ("call", "attempt", "reflect", "logp")
+)
+"""Columns with a meaning of their own, so that no reward term may be called so."""
+
 
 class Columns:
     """The table's columns by decision, in the order of `collapse`, or of the decisions taken from it."""

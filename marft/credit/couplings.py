@@ -1,49 +1,41 @@
-"""Which blocks go together, checked when a recipe is read; and advice about those that go together badly.
-
-Pure functions of settings and facts. `OFFERED` is what the trainer of this version can do; whoever teaches it more adds
-the word here.
-"""
+"""Which blocks go together, checked when a recipe is read. Pure functions of settings and facts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from marft.blocks import Algorithm
 from marft.errors import RecipeError
 
-OFFERED: frozenset[str] = frozenset({"ratio_levels"})
-
 NEEDS = {
-    "critic": "a critic's values, the column `value`",
-    "tree": "a sampling plan that branches, the columns `node` and `parent`",
-    "cross": "cross joint actions, the column `sample`",
-    "scoring": "the scoring service's log-probs",
-    "sequential": "updates one after another with refreshed log-probs",
+    "critic": "a value head with an adapter of its own; recipe key `critic`",
+    "tree": "a rollout that branches; recipe key `rollout.plan` (in one that does not, the step stands for the state)",
+    "cross": "cross joint actions; recipe key `rollout.plan.pairing`",
+    "scoring": "the scoring service, through the reward `information_gain`",
+    "sequential": "updates one after another, each weighed by what the earlier ones changed",
     "round_robin": "one agent per update",
     "state": "credit's memory, kept in checkpoints",
     "shared_rollouts": "agents that learn from each other's rows",
-    "kl_in_reward": "log-probs of the anchor before credit, the column `kl`",
-    "kl_stop": "passes that stop at an approximate KL",
+    "kl_in_reward": "log-probs of the anchor before credit",
+    "kl_stop": "passes over an update's rows that stop at an approximate KL; recipe key `train.epochs`",
     "anchor": "an anchor other than the base",
-    "entropy_history": "the running mean of entropies",
-    "clip_correction": "the gradient of the clipping bias",
+    "entropy_history": "the running mean of each agent's entropies, kept in checkpoints",
+    "clip_correction": "the gradient of the clipping bias, a second backward pass",
     "ratio_levels": "row and turn ids in the loss",
-    "nll": "the turns' mean negative log-probs, the column `nll`",
-    "roles": "functional groups, the column `role`",
-    "observations": "labels of what a seat saw, the column `observation`",
-    "attempts": "several attempts an episode, the column `attempt`",
+    "nll": "the turns' mean negative log-probs",
+    "roles": "functional groups: `team.SEAT.role`, or the game's mark `role`; by default every seat is its own",
+    "observations": "labels of what a seat saw: the game's mark `observation`, or everything it has been shown",
+    "attempts": "several attempts an episode: the game's mark `attempt`",
     "copies": "rows that are trained on several times or not at all",
 }
-"""What a setting may ask of a trainer, and what that means."""
+"""What a setting asks of rollout and trainer."""
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a recipe says besides its algorithm; None where it does not say.
 
-    agents_on_a_step: seats with a learning or observed policy that may act at one step. steps: of an episode.
-    sequential: whether updates follow each other with refreshed log-probs.
+    steps: of an episode, where that is known. branches, cross, advance: of the rollout's plan.
     """
 
     seats: int = 2
@@ -52,7 +44,9 @@ class Facts:
     minibatches: int = 1
     epochs: int = 1
     row_tokens: int | None = None
-    offered: frozenset[str] = OFFERED
+    branches: bool = False
+    cross: bool = False
+    advance: str = "all"
 
 
 def needs_of(algorithm: Algorithm) -> tuple[str, ...]:
@@ -86,7 +80,7 @@ def needs_of(algorithm: Algorithm) -> tuple[str, ...]:
 
 
 def check_couplings(algorithm: Algorithm, facts: Facts) -> None:
-    """RecipeError, naming both settings, for blocks that cannot work together or that this trainer cannot serve."""
+    """RecipeError, naming both settings, for blocks that cannot work together or with this rollout."""
     keyed, kinds = algorithm.baseline.key, {transform.kind for transform in algorithm.transforms}
     gae, critic = algorithm.return_.kind.startswith("gae"), algorithm.baseline.kind == "critic"
     rules = (
@@ -122,15 +116,24 @@ def check_couplings(algorithm: Algorithm, facts: Facts) -> None:
             algorithm.ratio.correct_clipping and not algorithm.ratio.clip,
             "ratio.correct_clipping measures what clipping removes: set ratio.clip true",
         ),
+        (
+            algorithm.return_.kind == "tree" and not facts.branches,
+            "return.kind tree is a mean over children: set rollout.plan.kind tree (or return.kind to_go)",
+        ),
+        (
+            algorithm.attribution.kind in ("joint", "counterfactual") and not facts.cross,
+            f"attribution.kind {algorithm.attribution.kind} compares joint actions: set rollout.plan.pairing cross",
+        ),
+        (
+            facts.branches and gae,
+            f"return.kind {algorithm.return_.kind} follows one path: set rollout.plan.kind flat",
+        ),
+        (
+            facts.branches and facts.advance != "all" and algorithm.return_.kind not in ("tree", "turn"),
+            f"return.kind {algorithm.return_.kind} needs whole episodes, but rollout.plan.advance {facts.advance} "
+            "leaves branches unfinished: set advance all, or return.kind tree or turn",
+        ),
     )
     for broken, message in rules:
         if broken:
             raise RecipeError(f"algorithm: {message}")
-    refuse_unmet([word for word in needs_of(algorithm) if word not in facts.offered], "settings need")
-
-
-def refuse_unmet(lacking: Sequence[str], whose: str) -> None:
-    """RecipeError where `lacking`, words of `NEEDS`, is not empty; `whose` says what asks for them."""
-    if lacking:
-        meant = "; ".join(f"{word} ({NEEDS[word]})" for word in lacking)
-        raise RecipeError(f"algorithm: this trainer does not offer yet what the {whose}: {meant}")

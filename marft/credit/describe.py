@@ -145,7 +145,7 @@ def explain_preset(name: str) -> str:
     for title, text in formulas(settings).items():
         lines += [f"  {title}", *(f"      {line}".rstrip() for line in text.splitlines())]
     if preset.needs:
-        lines += ["", "needs of the trainer", *(f"  {need}: {NEEDS[need]}" for need in preset.needs)]
+        lines += ["", "asks for", *(f"  {need}: {NEEDS[need]}" for need in preset.needs)]
     return "\n".join(lines)
 
 
@@ -176,7 +176,7 @@ def page() -> str:
     for name, preset in PRESETS.items():
         parts += [f"### `{name}`", "", f"{preset.summary[0].upper()}{preset.summary[1:]}. Source: {preset.source}.", ""]
         if preset.needs:
-            parts += [f"Needs of the trainer: {', '.join(preset.needs)}.", ""]
+            parts += [f"Asks for: {', '.join(preset.needs)}.", ""]
         parts += ["| block | setting |", "|---|---|"]
         parts += [f"| {block} | {text} |" for block, text in settings_in_words(preset.settings).items()]
         parts += [""]
@@ -187,7 +187,7 @@ def page() -> str:
             text = (inspect.getdoc(function) or "").replace("\n\n", "\n").replace("\n", "\n  ")
             parts += [f"- `{name}`: {text}"]
         parts += [""] if block in TABLES else []
-    parts += ["## What presets need of a trainer", "", "| word | meaning |", "|---|---|"]
+    parts += ["## What presets ask for", "", "| word | meaning |", "|---|---|"]
     parts += [f"| {word} | {meaning} |" for word, meaning in NEEDS.items()]
     parts += ["", "## Adding one", "", HOW_TO_ADD]
     return "\n".join(parts).rstrip() + "\n"

@@ -6,7 +6,6 @@ and its code that differ are two rows, each named for what it follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from marft.blocks import (
@@ -329,18 +328,9 @@ PRESETS: dict[str, Preset] = {
         normalise=_STD,
         ratio=_PPO,
         entropy=0.001,
-        entropy_band=EntropyBand(kind="band", coef=0.1, low=0.8, high=1.2),
+        entropy_band=EntropyBand(kind="band", coef=0.1, low=0.8, high=1.2, schedule="epo"),
     ),
 }
-
-
-def unmet(settings: Any, offered: Iterable[str]) -> list[str]:
-    """What the preset that `settings` start from needs of a trainer and its blocks do not show, beyond `offered`."""
-    name = settings.get("preset") if isinstance(settings, Mapping) else settings
-    if not isinstance(name, str) or name not in PRESETS:
-        return []
-    preset = PRESETS[name]
-    return [word for word in preset.needs if word not in needs_of(preset.settings) and word not in set(offered)]
 
 
 def algorithm(settings: Any) -> Algorithm:

@@ -60,7 +60,10 @@ def on_last_token(reward_U: Any, turn_N: Any) -> np.ndarray:
     return np.where(last_N, reward_U[turn_N], 0.0)
 
 
-def _by_token(blocks: Algorithm, table: Mapping[str, Any], turn_N: np.ndarray, value_N: np.ndarray, state: dict):
+def token_returns(
+    blocks: Algorithm, table: Mapping[str, Any], turn_N: np.ndarray, value_N: np.ndarray, state: dict
+) -> tuple[Decisions, np.ndarray, np.ndarray]:
+    """The table's decisions, (N,) GAE of each token before any normalisation, and the decision each belongs to."""
     everything, decision_U = collapse(table)
     everything, stream = attribute(blocks, everything, state)
     reward_D = stream.reward_V[stream.row_D] if not stream.team else everything.reward_D
@@ -78,8 +81,13 @@ def _by_token(blocks: Algorithm, table: Mapping[str, Any], turn_N: np.ndarray, v
     place_C = np.arange(len(chain))
     return_V = np.empty(len(chain))
     return_V[chain] = _gae(reward_C, value_V[chain], episode_C, place_C, real_C, blocks.return_, links=True)
+    return everything, return_V[: len(turn_N)], decision_N
+
+
+def _by_token(blocks: Algorithm, table: Mapping[str, Any], turn_N: np.ndarray, value_N: np.ndarray, state: dict):
+    everything, return_N, decision_N = token_returns(blocks, table, turn_N, value_N, state)
     tokens = replace(everything.take(decision_N), count_D=np.ones(len(decision_N)))
-    advantage_N, _ = evaluate(blocks, return_V[: len(turn_N)], tokens, state)
+    advantage_N, _ = evaluate(blocks, return_N, tokens, state)
     check_finite(advantage_N, everything.reward_D)
     return advantage_N
 

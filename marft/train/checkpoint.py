@@ -3,6 +3,7 @@
 checkpoints/update-000010/
     adapters/<agent>/            plain PEFT folders
     optimizers/<agent>.safetensors
+    critic/                      the critic's weights, statistics and optimizer, where there is one
     state.json                   counters, versions, credit state, Python's and NumPy's random states
     random.safetensors           torch's random states
 """
@@ -25,7 +26,8 @@ from safetensors.torch import load_file, save_file
 from marft.bank import AdapterBank
 from marft.errors import RunFolderError
 from marft.files import replace_folder
-from marft.train.update import Learner
+from marft.train.critic import Critic
+from marft.train.optimizer import Learner
 
 
 @dataclass
@@ -38,14 +40,23 @@ class Progress:
     credit: dict[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(root: Path, bank: AdapterBank, learners: Mapping[str, Learner], progress: Progress) -> Path:
+def save_checkpoint(
+    root: Path,
+    bank: AdapterBank,
+    learners: Mapping[str, Learner],
+    progress: Progress,
+    critic: Critic | None = None,
+) -> Path:
     """Write one checkpoint folder, whole or not at all."""
     folder = root / f"update-{progress.update:06d}"
     with replace_folder(folder) as temporary:
         for name, learner in learners.items():
             bank.save(name, temporary / "adapters" / name)
             (temporary / "optimizers").mkdir(exist_ok=True)
-            save_file(_optimizer_tensors(bank, learner), temporary / "optimizers" / f"{name}.safetensors")
+            tensors = _optimizer_tensors(bank.named_parameters(name), learner)
+            save_file(tensors, temporary / "optimizers" / f"{name}.safetensors")
+        if critic is not None:
+            _save_critic(critic, temporary / "critic")
         save_file(_torch_random(), temporary / "random.safetensors")
         state = {
             "progress": vars(progress),
@@ -56,9 +67,13 @@ def save_checkpoint(root: Path, bank: AdapterBank, learners: Mapping[str, Learne
     return folder
 
 
-def load_checkpoint(folder: Path, bank: AdapterBank, learners: Mapping[str, Learner]) -> Progress:
+def load_checkpoint(
+    folder: Path, bank: AdapterBank, learners: Mapping[str, Learner], critic: Critic | None = None
+) -> Progress:
     """Put adapters, optimizers and random states back; returns where the run stood."""
     try:
+        if critic is not None:
+            _load_critic(critic, folder / "critic")
         return _load(folder, bank, learners)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         what = f"{type(error).__name__}: {error}"
@@ -69,7 +84,9 @@ def _load(folder: Path, bank: AdapterBank, learners: Mapping[str, Learner]) -> P
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     for name, learner in learners.items():
         bank.restore(name, folder / "adapters" / name)
-        _restore_optimizer(bank, learner, load_file(folder / "optimizers" / f"{name}.safetensors"))
+        _restore_optimizer(
+            bank.named_parameters(name), learner, load_file(folder / "optimizers" / f"{name}.safetensors")
+        )
         learner.version = state["versions"][name]
     python = state["random"]["python"]
     random.setstate((python[0], tuple(python[1]), python[2]))
@@ -100,16 +117,34 @@ def _number(path: Path) -> int:
     return int(path.name.removeprefix("update-"))
 
 
-def _optimizer_tensors(bank: AdapterBank, learner: Learner) -> dict[str, torch.Tensor]:
+def _save_critic(critic: Critic, folder: Path) -> None:
+    folder.mkdir()
+    weights = {name: value.detach().cpu().contiguous() for name, value in critic.named_parameters().items()}
+    save_file(weights, folder / "weights.safetensors")
+    save_file(critic.statistics(), folder / "statistics.safetensors")
+    save_file(_optimizer_tensors(critic.named_parameters(), critic.learner), folder / "optimizer.safetensors")
+
+
+@torch.no_grad()
+def _load_critic(critic: Critic, folder: Path) -> None:
+    weights = load_file(folder / "weights.safetensors")
+    for name, parameter in critic.named_parameters().items():
+        parameter.copy_(weights[name])
+    critic.restore_statistics(load_file(folder / "statistics.safetensors"))
+    _restore_optimizer(critic.named_parameters(), critic.learner, load_file(folder / "optimizer.safetensors"))
+
+
+def _optimizer_tensors(parameters: Mapping[str, torch.Tensor], learner: Learner) -> dict[str, torch.Tensor]:
     tensors = {}
-    for name, parameter in bank.named_parameters(learner.name).items():
+    for name, parameter in parameters.items():
         for key, value in learner.optimizer.state.get(parameter, {}).items():
             tensors[f"{key}:{name}"] = value.detach().cpu().clone()
     return tensors
 
 
-def _restore_optimizer(bank: AdapterBank, learner: Learner, stored: Mapping[str, torch.Tensor]) -> None:
-    parameters = bank.named_parameters(learner.name)
+def _restore_optimizer(
+    parameters: Mapping[str, torch.Tensor], learner: Learner, stored: Mapping[str, torch.Tensor]
+) -> None:
     for full, tensor in stored.items():
         key, _, name = full.partition(":")
         parameter = parameters[name]

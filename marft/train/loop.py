@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import logging
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -23,23 +24,28 @@ from accelerate.utils import LoggerType, set_seed
 
 from marft.bank import AdapterBank
 from marft.config import Recipe
-from marft.credit import advantages
+from marft.credit.advice import warnings_for
 from marft.engines.hf import HFEngine
-from marft.episode import Episode, finished
+from marft.episode import Episode, finished, learnable
 from marft.errors import ModelError, RecipeError, RunFolderError
 from marft.lookup import nearest
 from marft.model import Base, load_base, pick_device
+from marft.recipe import facts_of
 from marft.rewards import load_reward
 from marft.rollout import Rollout, plan_update
+from marft.scoring import Scorer
 from marft.seeds import derive
 from marft.store import write_parquet
 from marft.team import make_rollout
 from marft.train.checkpoint import Progress, latest_checkpoint, load_checkpoint, prune_checkpoints, save_checkpoint
 from marft.train.folder import RunFolder
+from marft.train.learning import Learning, Lesson
+from marft.train.optimizer import Learner, make_learner
 from marft.train.progress import Display
-from marft.train.rows import build_rows, score, turn_table
-from marft.train.update import Learner, Updater, make_learner
+from marft.train.table import score_all
 from marft.train.workers import Workers
+
+logger = logging.getLogger("marft")
 
 
 def train(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -95,17 +101,20 @@ class Trainer:
         )
         self.rollout: Rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
         self.rewards = {
-            f"{reward.use}" if number == 0 else f"{reward.use}#{number}": (
+            reward.name or (reward.use if number == 0 else f"{reward.use}#{number}"): (
                 load_reward(reward.use, reward.options, f"rewards[{number}]"),
                 reward.weight,
             )
             for number, reward in enumerate(recipe.rewards)
         }
-        self.updater = Updater(self.bank, recipe.algorithm, recipe.sampling, recipe.train, workers, recipe.seed)
+        self.learning = Learning(recipe, self.bank, self.base.chat, self.learners, workers)
+        self.scorer = Scorer(self.bank, recipe.train.token_budget, self.base.chat.plain)
         self.progress = Progress()
+        self._warned: set[str] = set()
 
     def run(self) -> None:
         self._restore()
+        self._warn(warnings_for(self.recipe.algorithm, facts_of(self.recipe)))
         for name, learner in self.learners.items():
             self.engine.publish(name, learner.version)
         self._start_trackers()
@@ -134,53 +143,50 @@ class Trainer:
             plans = plan_update(self.recipe, update)
             mine = self.workers.mine(plans, [plan.group for plan in plans])
             played = asyncio.run(self.rollout.play(mine))
-            episodes = finished(played)
-        with clock("credit"):
-            for episode in episodes:
-                score(episode, self.rewards)
-            advantage_U, everyone = self._credit(episodes)
-            rows = build_rows(episodes, advantage_U)
+            episodes = learnable(played)
+        with clock("reward"):
+            score_all(episodes, self.rewards, self.scorer)
         with clock("update"):
-            reports = {name: self.updater.update(self.learners[name], rows.get(name, [])) for name in self.learners}
+            lesson = self.learning.learn(episodes, update, self.progress.credit)
+            self.progress.credit = lesson.state
             for name, learner in self.learners.items():
                 self.engine.publish(name, learner.version)
         with clock("store"):
             shard = f"-{self.workers.rank}" if self.workers.size > 1 else ""
             write_parquet(played, self.folder.path / "episodes" / f"update-{update:06d}{shard}.parquet")
             failed = len(played) - len(episodes)
-            metrics = self._metrics(everyone, reports, failed)
+            metrics = self._metrics(episodes, lesson, failed)
+        self._warn(warnings_for(self.recipe.algorithm, lesson.table))
         self.progress.update += 1
         self.progress.episodes += self.recipe.rollout.groups * self.recipe.rollout.group_size
-        self.progress.tokens += int(sum(report["trained"] for report in reports.values()))
+        self.progress.tokens += int(sum(report["trained"] for report in lesson.reports.values()))
         counts = {"episodes": self.progress.episodes, "trained_tokens": self.progress.tokens}
         return {"update": update} | metrics | counts | clock.seconds
 
-    def _credit(self, episodes: Sequence[Episode]) -> tuple[np.ndarray, list[Episode]]:
-        """Advantages of this process's turns, computed on the turn tables of all processes put together."""
-        table = turn_table(episodes)
-        if self.workers.size == 1:
-            return advantages(self.recipe.algorithm, table), list(episodes)
-        parts = self.workers.gather([(table, [_light(episode) for episode in episodes])])
-        offset = 0
-        for part, light in parts:
-            part["episode_U"] = part["episode_U"] + offset
-            offset += len(light)
-        whole = {name: np.concatenate([part[name] for part, _ in parts if len(part[name])]) for name in table}
-        advantage_U = advantages(self.recipe.algorithm, whole)
-        before = sum(len(part["reward_U"]) for part, _ in parts[: self.workers.rank])
-        mine = advantage_U[before : before + len(table["reward_U"])]
-        return mine, [episode for _, light in parts for episode in light]
-
-    def _metrics(self, episodes: Sequence[Episode], reports: dict[str, Any], failed: int) -> dict[str, float]:
+    def _metrics(self, episodes: Sequence[Episode], lesson: Lesson, failed: int) -> dict[str, float]:
+        """Everything there is to report about an update, on every process the same."""
+        if self.workers.size > 1:
+            episodes = self.workers.gather([_light(episode) for episode in episodes])
         game = self.rollout.make_game()
-        metrics = {f"game/{key}": value for key, value in game.metrics(episodes).items()}
+        metrics = {f"game/{key}": value for key, value in game.metrics(finished(episodes)).items()}
         for name in self.rewards:
             values = [math.fsum(map(math.fsum, episode.terms[name].values())) for episode in episodes]
             metrics[f"reward/{name}"] = float(np.mean(values))
-        for agent, report in reports.items():
+        for agent, report in lesson.reports.items():
             metrics |= {f"agent/{agent}/{key}": value for key, value in report.items()}
+        metrics |= {f"critic/{key}": value for key, value in lesson.critic.items()}
         metrics["episodes/failed"] = float(sum(self.workers.gather([failed])))
+        if self.recipe.rollout.plan.branches:
+            metrics["episodes/paths"] = float(len(episodes))
         return metrics
+
+    def _warn(self, sentences: Sequence[str]) -> None:
+        """Say each sentence once a run."""
+        for sentence in sentences:
+            kind = re.sub(r"\d+", "#", sentence)
+            if self.workers.main and kind not in self._warned:
+                self._warned.add(kind)
+                logger.warning("%s: %s", self.recipe.name, sentence)
 
     def _record(self, metrics: dict[str, float]) -> None:
         if self.workers.main:
@@ -192,15 +198,17 @@ class Trainer:
     def _save(self) -> float:
         began = time.perf_counter()
         if self.workers.main:
-            save_checkpoint(self.folder.checkpoints, self.bank, self.learners, self.progress)
+            save_checkpoint(self.folder.checkpoints, self.bank, self.learners, self.progress, self.learning.critic)
             prune_checkpoints(self.folder.checkpoints, self.recipe.train.keep_last)
+        self.learning.refresh_anchors()
         self.workers.wait()
         return time.perf_counter() - began
 
     def _restore(self) -> None:
         found = latest_checkpoint(self.folder.checkpoints)
         if found is not None:
-            self.progress = load_checkpoint(found, self.bank, self.learners)
+            self.progress = load_checkpoint(found, self.bank, self.learners, self.learning.critic)
+            self.learning.refresh_anchors()
         if self.workers.main:
             self.folder.keep_until(self.progress.update)
         self.workers.wait()

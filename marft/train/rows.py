@@ -1,19 +1,19 @@
-"""Episodes to training rows, and rows to micro-batches.
+"""Episodes to training rows.
 
 All turns of one seat in an episode are one row as long as each prompt extends the one before, so a row costs the
 dialogue's length and not its square. The loss stands on the ids the agent sampled, its end-of-turn token included and
-nothing else. Pure data: no model, no file.
+nothing else; what several branches of a tree share is trained once. Pure data: no model, no file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from marft.episode import Episode
-from marft.errors import RewardError
+from marft.train.table import duplicates
 
 
 @dataclass(slots=True)
@@ -22,6 +22,9 @@ class Row:
 
     ids: (L,) token ids. targets: (N,) the positions in `ids` that are trained, ascending.
     engine: (N,) log-probs under the engine's policy. advantage: (N,). turn: (N,) index of the turn in the turn table.
+    token: (N,) index among all sampled tokens of the batch, turn after turn. place: (N,) the number of the turn among
+    its seat's turns. copies: (N,) how often a token counts. episode: its number in the batch. foreign: whether another
+    agent than the one that learns from it sampled it.
     """
 
     agent: str
@@ -30,116 +33,57 @@ class Row:
     engine: np.ndarray
     advantage: np.ndarray
     turn: np.ndarray
+    token: np.ndarray
+    place: np.ndarray
+    copies: np.ndarray
+    episode: int = 0
+    foreign: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
 
-
-def turn_table(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
-    """The columns that credit works on: one row per turn, in the order of the episodes and their turns.
-
-    A decision's reward is the sum of all reward terms at its step and stands on the decision's first turn. What a seat
-    earns at a step where it does not act (the other's winning move) becomes a row of its own behind all turns, with
-    `acted_U` false: it counts in returns, and nothing is trained on it.
-    """
-    rows: list[tuple] = []
-    idle: list[tuple] = []
-    for number, episode in enumerate(episodes):
-        paid = _paid(episode)
-        place = (number, episode.group, episode.game)
-        speaker = {}
-        for turn in episode.turns:
-            speaker[turn.seat] = turn.agent or turn.policy
-            reward = paid.pop((turn.seat, turn.step), 0.0)
-            flags = (turn.version, len(turn.completion_ids), turn.invalid, turn.truncated, True)
-            rows.append((*place, turn.seat, speaker[turn.seat], turn.step, turn.order, reward, *flags))
-        for (seat, step), reward in paid.items():
-            who = speaker.get(seat, episode.team[seat])
-            idle.append((*place, seat, who, step, 0, reward, -1, 0, False, False, False))
-    columns = zip(*rows, *idle, strict=True) if rows else ((),) * len(COLUMNS)
-    return {f"{name}_U": np.array(values) for name, values in zip(COLUMNS, columns, strict=True)}
+    def only(self, keep_N: np.ndarray) -> Row:
+        """The row with these of its targets, cut after the last of them."""
+        end = int(self.targets[keep_N].max(initial=-1)) + 1
+        names = ("targets", "engine", "turn", "token", "place", "advantage", "copies")
+        return replace(self, ids=self.ids[:end], **{name: getattr(self, name)[keep_N] for name in names})
 
 
-COLUMNS = (
-    "episode",
-    "group",
-    "game",
-    "seat",
-    "agent",
-    "step",
-    "order",
-    "reward",
-    "version",
-    "tokens",
-    "invalid",
-    "truncated",
-    "acted",
-)
-
-
-def _paid(episode: Episode) -> dict[tuple[str, int], float]:
-    """(seat, step) -> reward, all terms added up, zeros left out."""
-    paid: dict[tuple[str, int], float] = {}
-    for term in episode.terms.values():
-        for seat, values in term.items():
-            for step, value in enumerate(values):
-                if value:
-                    paid[seat, step] = paid.get((seat, step), 0.0) + value
-    return paid
-
-
-def score(episode: Episode, rewards: Mapping[str, tuple[object, float]]) -> None:
-    """Run the reward functions, {name: (function, weight)}, on an episode and store each weighted term in it."""
-    steps = len(episode.rewards)
-    last = {turn.seat: turn.step for turn in episode.turns}
-    for name, (function, weight) in rewards.items():
-        try:
-            given = dict(function(episode))
-        except Exception as error:  # the boundary to a user's reward
-            raise RewardError(f"reward {name} raised {type(error).__name__}: {error} on {episode.id}") from error
-        term: dict[str, list[float]] = {}
-        for seat, value in given.items():
-            if seat not in episode.seats:
-                raise RewardError(f"reward {name} names a seat {seat!r} that {episode.game} does not have")
-            try:
-                values = _per_step(value, steps, last.get(seat))
-            except (TypeError, ValueError) as error:
-                raise RewardError(f"reward {name} gave {seat} {error} on {episode.id}") from None
-            if not np.isfinite(values).all():
-                raise RewardError(f"reward {name} gave {seat} {values} on {episode.id}; rewards must be finite numbers")
-            term[seat] = [weight * item for item in values]
-        episode.terms[name] = term
-
-
-def _per_step(value: object, steps: int, last: int | None) -> list[float]:
-    """What a reward gave one seat, as a number per step; a single number stands at the seat's last step.
-
-    A seat that never acted (last is None) is paid at the episode's last step: it still counts in a team's return.
-    """
-    if isinstance(value, str):
-        raise TypeError(f"the text {value!r}, not numbers")
-    if isinstance(value, Sequence | np.ndarray):
-        if len(value) != steps:
-            raise ValueError(f"{len(value)} values for {steps} steps")
-        return [float(item) for item in value]
-    values, number = [0.0] * steps, float(value)
-    if steps:
-        values[steps - 1 if last is None else last] = number
-    return values
-
-
-def build_rows(episodes: Sequence[Episode], advantage_U: np.ndarray) -> dict[str, list[Row]]:
+def build_rows(episodes: Sequence[Episode], advantage_U: np.ndarray | None = None) -> dict[str, list[Row]]:
     """Rows of each agent, in the order of the episodes. `advantage_U` has one number per row of their turn table."""
     rows: dict[str, list[Row]] = {}
+    same_U = duplicates(episodes)
+    sizes = [len(turn.completion_ids) for episode in episodes for turn in episode.turns]
+    offset_U = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     start = 0
-    for episode in episodes:
+    for number, episode in enumerate(episodes):
         numbers = {id(turn): start + offset for offset, turn in enumerate(episode.turns)}
         start += len(episode.turns)
         for seat in episode.seats:
+            place = 0
             for turns in _unbroken(episode, seat):
-                row = _row(turns, numbers, advantage_U)
-                rows.setdefault(row.agent, []).append(row)
-    return rows
+                row = _row(turns, numbers, number, place, same_U, offset_U)
+                place += len(turns)
+                if len(row.targets):
+                    rows.setdefault(row.agent, []).append(row)
+    if advantage_U is None:
+        return rows
+    return {agent: with_advantages(own, advantage_U) for agent, own in rows.items()}
+
+
+def with_advantages(
+    rows: Sequence[Row], advantage_U: np.ndarray, copies_U: np.ndarray | None = None, *, by_token: bool = False
+) -> list[Row]:
+    """The rows with their advantages, by turn, or by token of the batch; turns that count no times are left out."""
+    found = []
+    for row in rows:
+        copies = np.ones(len(row.turn)) if copies_U is None else copies_U[row.turn]
+        row = replace(row, advantage=advantage_U[row.token if by_token else row.turn], copies=copies)
+        if not copies.all():
+            row = row.only(copies > 0)
+        if len(row.targets):
+            found.append(row)
+    return found
 
 
 def _unbroken(episode: Episode, seat: str) -> Iterator[list]:
@@ -156,48 +100,36 @@ def _unbroken(episode: Episode, seat: str) -> Iterator[list]:
         yield run
 
 
-def _row(turns: Sequence, numbers: Mapping[int, int], advantage_U: np.ndarray) -> Row:
+def _row(
+    turns: Sequence, numbers: Mapping[int, int], episode: int, place: int, same_U: np.ndarray, offset_U: np.ndarray
+) -> Row:
     ids: list[int] = []
     targets: list[int] = []
     engine: list[float] = []
     owner: list[int] = []
+    token: list[int] = []
+    places: list[int] = []
     for turn in turns:
         ids.extend(turn.prompt_ids)
-        targets.extend(range(len(ids), len(ids) + len(turn.completion_ids)))
+        number, count = numbers[id(turn)], len(turn.completion_ids)
+        if same_U[number] == number:
+            targets.extend(range(len(ids), len(ids) + count))
+            engine.extend(turn.logprobs)
+            owner.extend([number] * count)
+            token.extend(range(offset_U[number], offset_U[number] + count))
+            places.extend([place] * count)
         ids.extend(turn.completion_ids)
-        engine.extend(turn.logprobs)
-        owner.extend([numbers[id(turn)]] * len(turn.completion_ids))
-    turn_N = np.array(owner)
+        place += 1
+    turn_N = np.array(owner, dtype=np.int64)
     return Row(
         agent=turns[0].agent,
         ids=np.array(ids, dtype=np.int64),
         targets=np.array(targets, dtype=np.int64),
         engine=np.array(engine),
-        advantage=advantage_U[turn_N],
+        advantage=np.zeros(len(turn_N)),
         turn=turn_N,
+        token=np.array(token, dtype=np.int64),
+        place=np.array(places, dtype=np.int64),
+        copies=np.ones(len(turn_N)),
+        episode=episode,
     )
-
-
-def micro_batches(rows: Sequence[Row], token_budget: int) -> list[list[int]]:
-    """Row numbers in batches of at most `token_budget` tokens, padding included; longest rows first, alike together.
-
-    A row longer than the budget is a batch of its own: it has to be trained, and the machine says if it cannot.
-    """
-    order = sorted(range(len(rows)), key=lambda number: (-len(rows[number]), number))
-    batches: list[list[int]] = []
-    for number in order:
-        if batches and len(rows[batches[-1][0]]) * (len(batches[-1]) + 1) <= token_budget:
-            batches[-1].append(number)
-        else:
-            batches.append([number])
-    return batches
-
-
-def collate(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Right-padded ids (R, L), and for every trained token the flat index of the position that predicts it (N,)."""
-    width = max(map(len, rows))
-    ids_RL = np.zeros((len(rows), width), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids_RL[number, : len(row)] = row.ids
-    predictor_N = np.concatenate([number * width + row.targets - 1 for number, row in enumerate(rows)])
-    return ids_RL, predictor_N

@@ -7,58 +7,45 @@ complete and the engine has been found to agree with the trainer.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from marft.bank import AdapterBank
+from marft.batches import micro_batches
 from marft.blocks import Algorithm
-from marft.config import Optimizer, Sampling, Train
+from marft.config import Sampling, Train
+from marft.credit.order import stop_early
 from marft.errors import EngineError
-from marft.logprobs import token_scores
-from marft.loss import Totals, count_totals, policy_loss, token_weights
+from marft.logprobs import TokenScores
+from marft.loss import Batch, Totals, clipping_bias, correct_clipping, count_totals, policy_loss, token_weights
+from marft.scoring import Scorer
 from marft.seeds import derive
-from marft.train.rows import Row, collate, micro_batches
+from marft.train.optimizer import Learner, apply_gradient, flat_gradient, flatten, learning_rate
+from marft.train.rows import Row
 from marft.train.workers import Workers
 
 
 @dataclass
-class Learner:
-    """An agent's training state. `version` counts its updates; the engine's adapter of that version made the rows."""
+class _Job:
+    """One call of `update`: who learns, by what, in which update of the run, and which mini-batch it is at."""
 
-    name: str
-    optimizer: torch.optim.AdamW
-    settings: Optimizer
-    version: int = 0
-
-
-def make_learner(bank: AdapterBank, name: str, settings: Optimizer) -> Learner:
-    """A learner with a fresh AdamW over the agent's adapter."""
-    optimizer = torch.optim.AdamW(
-        bank.parameters(name),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
-    return Learner(name, optimizer, settings)
-
-
-def learning_rate(settings: Optimizer, update: int, updates: int) -> float:
-    """The learning rate of update number `update` of `updates`: a linear rise, then the schedule's fall."""
-    rise = min(1.0, (update + 1) / (settings.warmup_updates + 1))
-    done = min(1.0, update / updates)
-    fall = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[settings.schedule]
-    return settings.learning_rate * rise * fall
+    learner: Learner
+    algorithm: Algorithm
+    number: int
+    entropy_history: float | None
+    minibatch: int = 0
 
 
 @dataclass
 class Updater:
-    """What all agents' updates share."""
+    """What all agents' updates share.
+
+    anchors: the adapter of the bank that an agent's KL term looks at, where that is not the base.
+    """
 
     bank: AdapterBank
     algorithm: Algorithm
@@ -66,102 +53,165 @@ class Updater:
     train: Train
     workers: Workers
     seed: int
+    anchors: Mapping[str, str] = field(default_factory=dict)
 
-    def update(self, learner: Learner, rows: Sequence[Row]) -> dict[str, float]:
-        """Train `learner` on its rows of this process; every process must call it. Returns what to report."""
+    def __post_init__(self) -> None:
+        self.scorer = Scorer(self.bank, self.train.token_budget)
+
+    def update(
+        self,
+        learner: Learner,
+        rows: Sequence[Row],
+        *,
+        number: int | None = None,
+        first: bool = True,
+        algorithm: Algorithm | None = None,
+        entropy_history: float | None = None,
+    ) -> dict[str, float]:
+        """Train `learner` on its rows of this process; every process must call it. Returns what to report.
+
+        number: of the run's update, for the learning rate (default: the learner's version). first: whether the adapter
+        still is the one that played; an update of several stages counts as one version and is checked against the
+        engine once. algorithm: where it differs from the recipe's in this update. entropy_history: see `policy_loss`.
+        """
+        number = learner.version if number is None else number
+        job = _Job(learner, algorithm or self.algorithm, number, entropy_history)
         old = self._old_logprobs(learner, rows)
-        reports = []
-        for epoch in range(self.train.epochs):
-            for part in self._parts(learner, len(rows), epoch):
-                first = not reports
-                old_part = [old[number] for number in part] if old is not None else None
-                reports.append(self._step(learner, [rows[number] for number in part], old_part, first))
-        learner.version += 1
+        reports: list[dict[str, float]] = []
+        for job.minibatch, part in enumerate(self._parts(learner, len(rows), number)):
+            old_part = [old[row] for row in part] if old is not None else None
+            reports.append(self._step(job, [rows[row] for row in part], old_part, first and not reports))
+            if stop_early(job.algorithm.update, reports[-1]["approximate_kl"]):
+                break
+        learner.version += first
         made = [report for report in reports if report["trained"]] or reports[:1]
         mean = {key: float(np.mean([report[key] for report in made])) for key in made[0]}
         counts = {key: sum(report[key] for report in made) for key in ("tokens", "trained")}
-        return mean | counts | {key: made[0][key] for key in ("gap", "gap_max")}
+        return mean | counts | {key: made[0][key] for key in ("gap", "gap_max")} | {"steps": float(len(reports))}
 
-    def _parts(self, learner: Learner, count: int, epoch: int) -> list[np.ndarray]:
-        """Row numbers of each optimizer step; shuffled only where there are several."""
-        order = np.arange(count)
-        if self.train.minibatches > 1:
-            place = (self.workers.rank, learner.name, learner.version, epoch)
-            np.random.default_rng(derive(self.seed, "minibatch", *place)).shuffle(order)
-        return np.array_split(order, self.train.minibatches)
+    def _parts(self, learner: Learner, count: int, number: int) -> Iterator[np.ndarray]:
+        """Row numbers of each optimizer step; shuffled only where there are several in a pass."""
+        for epoch in range(self.train.epochs):
+            order = np.arange(count)
+            if self.train.minibatches > 1:
+                place = (self.workers.rank, learner.name, number, epoch)
+                np.random.default_rng(derive(self.seed, "minibatch", *place)).shuffle(order)
+            yield from np.array_split(order, self.train.minibatches)
 
     def _old_logprobs(self, learner: Learner, rows: Sequence[Row]) -> list[Tensor] | None:
-        """Log-probs at the start of the update; None where a single step makes them the current ones."""
-        if self.train.epochs * self.train.minibatches == 1:
-            return None
-        old: list[Tensor | None] = [None] * len(rows)
-        with torch.no_grad(), self.bank.use(learner.name):
-            for batch in micro_batches(rows, self.train.token_budget):
-                part = [rows[number] for number in batch]
-                logp_N = self._score(part)[0]
-                for number, piece in zip(batch, logp_N.split([len(row.targets) for row in part]), strict=True):
-                    old[number] = piece
-        return old
+        """Log-probs at the start of the update; None where a single step makes them the current ones.
 
-    def _step(self, learner: Learner, rows: Sequence[Row], old: list[Tensor] | None, check: bool) -> dict[str, float]:
+        A row that another agent sampled is compared with that agent's policy: its engine's log-probs.
+        """
+        if self.train.epochs * self.train.minibatches == 1 and not any(row.foreign for row in rows):
+            return None
+        old = self.logprobs(learner, rows)
+        pairs = zip(rows, old, strict=True)
+        return [self._tensor([row.engine], piece) if row.foreign else piece for row, piece in pairs]
+
+    def mean_entropy(self, learner: Learner, rows: Sequence[Row]) -> float:
+        """Mean entropy over the trained tokens of all processes."""
+        total = sum(float(scores.entropy_N.double().sum()) for scores in self._measure(learner.name, rows))
+        sums = torch.tensor([total, sum(len(row.targets) for row in rows)], dtype=torch.float64)
+        total, count = self.workers.sum(sums.to(self.bank.device)).tolist()
+        return total / max(count, 1.0)
+
+    def log_ratios(self, learner: Learner, rows: Sequence[Row], old: Sequence[Tensor]) -> np.ndarray:
+        """(N,) log π_now − log π_old over the rows' trained tokens, one row after the other."""
+        now = self._measure(learner.name, rows)
+        found = [(one.logp_N - other).double().cpu().numpy() for one, other in zip(now, old, strict=True)]
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def logprobs(self, learner: Learner, rows: Sequence[Row]) -> list[Tensor]:
+        """Tempered log-probs of every row's trained tokens under the learner's present adapter."""
+        return [scores.logp_N for scores in self._measure(learner.name, rows)]
+
+    def _measure(self, policy: str | None, rows: Sequence[Row]) -> list[TokenScores]:
+        return self.scorer.measure(policy, rows, self.sampling)
+
+    def _step(self, job: _Job, rows: Sequence[Row], old: list[Tensor] | None, check: bool) -> dict[str, float]:
         """One optimizer step on `rows`; none where no process has any, since momentum alone would move the adapter."""
+        learner = job.learner
         parameters = self.bank.parameters(learner.name)
         learner.optimizer.zero_grad(set_to_none=True)  # what a step that failed may have left
-        rate = learning_rate(learner.settings, learner.version, self.train.updates)
-        report = self._accumulate(learner, rows, old)
-        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
-        flat = self.workers.sum(flat)
+        rate = learning_rate(learner.settings, job.number, self.train.updates)
+        report, bias = self._accumulate(job, rows, old)
+        flat = self.workers.sum(flat_gradient(parameters))
         report = self._totals(report)
         if not report["trained"]:
             return report | {"grad_norm": 0.0, "learning_rate": rate}
         if check:
             self._check_gap(learner, report)
+        if bias is not None:
+            bias = self.workers.sum(bias)
+            report["clip_bias"] = float(bias.norm())
+            flat = correct_clipping(flat, bias)
         norm = float(flat.norm())
         if not np.isfinite(norm):
             raise EngineError(f"update: the gradient of {learner.name} is not finite; lower optimizer.learning_rate")
-        flat *= min(1.0, learner.settings.max_grad_norm / (norm + 1e-6))
-        pieces = flat.split([parameter.numel() for parameter in parameters])
-        for parameter, piece in zip(parameters, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter)
-        for group in learner.optimizer.param_groups:
-            group["lr"] = rate
-        learner.optimizer.step()
-        learner.optimizer.zero_grad(set_to_none=True)  # agents take turns: only one gradient is ever in memory
+        apply_gradient(learner.optimizer, parameters, flat, rate, learner.settings.max_grad_norm)
         return report | {"grad_norm": norm, "learning_rate": rate}
 
-    def _accumulate(self, learner: Learner, rows: Sequence[Row], old: list[Tensor] | None) -> dict[str, float]:
-        """Forward and backward over all micro-batches; gradients add up in the parameters."""
+    def _accumulate(
+        self, job: _Job, rows: Sequence[Row], old: list[Tensor] | None
+    ) -> tuple[dict[str, float], Tensor | None]:
+        """Forward and backward over all micro-batches; gradients add up in the parameters.
+
+        Returns the report, and the gradient of the clipping bias where the algorithm corrects for it.
+        """
+        algorithm, device = job.algorithm, self.bank.device
         row_N = np.repeat(np.arange(len(rows)), [len(row.targets) for row in rows])
         turn_N = np.concatenate([row.turn for row in rows]) if rows else np.zeros(0, dtype=np.int64)
-        counts = torch.tensor(count_totals(row_N, turn_N), dtype=torch.float64, device=self.bank.device)
-        totals = Totals(*(int(count) for count in self.workers.sum(counts)))
-        weight_N = token_weights(self.algorithm.aggregate, row_N, turn_N, totals, torch.float64)
+        copies_N = np.concatenate([row.copies for row in rows]) if rows else np.zeros(0)
+        counts = torch.tensor(count_totals(row_N, turn_N, copies_N), dtype=torch.float64, device=device)
+        totals = Totals(*self.workers.sum(counts).tolist())
+        weight_N = token_weights(algorithm.aggregate, row_N, turn_N, totals, torch.float64, copies_N)
         weights = weight_N.split([len(row.targets) for row in rows])
         report: dict[str, float] = {"tokens": float(sum(map(len, rows))), "trained": float(len(row_N)), "gap_max": 0.0}
-        device = self.bank.device
+        parameters = self.bank.parameters(job.learner.name)
+        bias = flatten([None] * len(parameters), parameters) if algorithm.ratio.correct_clipping else None
+        in_loss = algorithm.kl.coef and algorithm.kl.where == "loss"
         for number, batch in enumerate(micro_batches(rows, self.train.token_budget)):
             part = [rows[row] for row in batch]
-            reference = self._reference(part) if self.algorithm.kl.coef or number == 0 else None
-            with self.bank.use(learner.name):
-                logp_N, entropy_N, gap_N = self._score(part)
+            reference = self._reference(job.learner, part) if in_loss or number == 0 else None
+            with self.bank.use(job.learner.name):
+                scores = self.scorer.forward(part, self.sampling, entropy_gradient=_entropy_counts(algorithm))
+                logp_N, entropy_N = scores.logp_N, scores.entropy_N
+                gap_N = (scores.sampled_N - self._tensor([row.engine for row in part], scores.sampled_N)).abs()
+                sizes = torch.tensor([len(row.targets) for row in part])
+                given = {
+                    "old_N": torch.cat([old[row] for row in batch]) if old is not None else None,
+                    "engine_N": self._tensor([row.engine for row in part], logp_N),
+                    "advantage_N": self._tensor([row.advantage for row in part], logp_N),
+                }
+                weight = torch.cat([weights[row] for row in batch]).to(logp_N)
+                about = {
+                    "row_N": torch.arange(len(part)).repeat_interleave(sizes).to(device),
+                    "turn_N": torch.from_numpy(np.concatenate([row.turn for row in part])).to(device),
+                    "foreign_N": torch.tensor([row.foreign for row in part]).repeat_interleave(sizes).to(device),
+                    "minibatch": job.minibatch,
+                }
                 loss, stats = policy_loss(
-                    self.algorithm,
+                    algorithm,
                     logp_N,
-                    torch.cat([old[row] for row in batch]) if old is not None else None,
-                    self._tensor([row.engine for row in part], logp_N),
-                    reference if self.algorithm.kl.coef else None,
-                    self._tensor([row.advantage for row in part], logp_N),
-                    torch.cat([weights[row] for row in batch]).to(logp_N),
-                    entropy_N,
-                    row_N=torch.from_numpy(np.repeat(np.arange(len(part)), [len(row.targets) for row in part])).to(
-                        device
-                    ),
-                    turn_N=torch.from_numpy(np.concatenate([row.turn for row in part])).to(device),
+                    ref_N=reference if in_loss else None,
+                    weight_N=weight,
+                    entropy_N=entropy_N,
+                    entropy_history=job.entropy_history,
+                    **given,
+                    **about,
                 )
+                if bias is not None:
+                    batch_N = Batch(**given | {"old_N": logp_N.detach() if old is None else given["old_N"]}, **about)
+                    removed = clipping_bias(algorithm, logp_N, weight, batch_N)
+                    found = torch.autograd.grad(removed, parameters, retain_graph=True, allow_unused=True)
+                    bias += flatten(found, parameters)
                 loss.backward()
-            weight = torch.cat([weights[row] for row in batch]).to(gap_N)
-            stats |= {"loss": loss.detach(), "gap": (weight * gap_N).sum()}
-            if reference is not None and not self.algorithm.kl.coef:
+            own_N = ~about["foreign_N"]
+            gap_N = torch.where(own_N, gap_N, torch.zeros_like(gap_N))
+            stats |= {"loss": loss.detach(), "gap": (weight * gap_N).sum(), "own_weight": (weight * own_N).sum()}
+            stats["weight"] = weight.sum()
+            if reference is not None and not in_loss:
                 # not in the loss, so it is measured on the first micro-batch alone, which costs one forward pass
                 stats["kl_sample"] = (reference - logp_N.detach()).expm1().sub(reference - logp_N.detach()).sum()
                 stats["kl_tokens"] = torch.tensor(float(len(logp_N)))
@@ -169,39 +219,25 @@ class Updater:
             for key, value in stats.items():
                 if key != "gap_max":
                     report[key] = report.get(key, 0.0) + float(value)
-        return report
+        return report, bias
 
-    def _score(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
-        """(log-prob, entropy, |log-prob gap to the engine|) of every trained token, under the adapter in use."""
-        ids_RL, predictor_N = collate(rows)
-        device = self.bank.device
-        hidden = self.bank.hidden(torch.from_numpy(ids_RL).to(device), use_cache=False)
-        hidden_N = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(predictor_N).to(device)]
-        target_N = torch.from_numpy(np.concatenate([row.ids[row.targets] for row in rows])).to(device)
-        scores = token_scores(
-            self.bank.head,
-            hidden_N,
-            target_N,
-            self.sampling,
-            vocabulary=self.bank.config.vocab_size,
-            entropy_gradient=self.algorithm.entropy != 0,
-        )
-        gap_N = (scores.sampled_N - self._tensor([row.engine for row in rows], scores.sampled_N)).abs()
-        return scores.logp_N, scores.entropy_N, gap_N
-
-    def _reference(self, rows: Sequence[Row]) -> Tensor:
-        """Log-probs of the trained tokens under the base, adapters off."""
-        with torch.no_grad(), self.bank.use(None):
-            return self._score(rows)[0]
+    def _reference(self, learner: Learner, rows: Sequence[Row]) -> Tensor:
+        """Log-probs of the trained tokens under the anchor: the base with adapters off, or another adapter."""
+        with torch.no_grad(), self.bank.use(self.anchors.get(learner.name)):
+            return self.scorer.forward(rows, self.sampling).logp_N
 
     def _tensor(self, pieces: Sequence[np.ndarray], like: Tensor) -> Tensor:
         return torch.from_numpy(np.concatenate(pieces)).to(like)
 
     def _totals(self, report: dict[str, float]) -> dict[str, float]:
-        """Sums over processes, and the KL sample turned into a mean."""
+        """Sums over processes; what is a mean is divided by the weights, whatever the loss is divided by."""
         values = torch.tensor([report.get(key, 0.0) for key in SUMMED], dtype=torch.float64, device=self.bank.device)
         worst = self.workers.gather([report["gap_max"]])
         total = dict(zip(SUMMED, self.workers.sum(values).tolist(), strict=True)) | {"gap_max": max(worst)}
+        weight, own = total.pop("weight") or 1.0, total.pop("own_weight") or 1.0
+        for key in MEANS:
+            total[key] /= weight
+        total["gap"] /= own
         sample, tokens = total.pop("kl_sample"), total.pop("kl_tokens")
         return total | ({"kl": sample / tokens} if tokens else {})
 
@@ -221,10 +257,18 @@ SUMMED = (
     "kl_sample",
     "kl_tokens",
     "entropy",
+    "entropy_band",
     "clip_fraction",
     "approximate_kl",
     "off_policy_weight",
     "gap",
+    "weight",
+    "own_weight",
     "tokens",
     "trained",
 )
+MEANS = ("kl", "entropy", "clip_fraction", "approximate_kl", "off_policy_weight")
+
+
+def _entropy_counts(algorithm: Algorithm) -> bool:
+    return algorithm.entropy != 0 or algorithm.entropy_band.kind != "none"

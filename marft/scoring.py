@@ -1,0 +1,88 @@
+"""The scoring service: log-probs of given tokens under any policy of the bank.
+
+One service for everything that asks how likely a text is: the anchor of a KL term, log-probs at the start of an
+update, KL in the reward, another agent's opinion, the probability of a true answer (IGPO).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from marft.bank import AdapterBank
+from marft.batches import Sequenced, collate, micro_batches
+from marft.config import Sampling
+from marft.engines.hf import FROZEN
+from marft.errors import ModelError
+from marft.logprobs import TokenScores, token_scores
+
+PLAIN = Sampling()
+
+
+@dataclass(slots=True)
+class _Text:
+    """A prompt and the continuation that is scored."""
+
+    ids: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Scorer:
+    """Scores tokens in micro-batches of at most `token_budget` tokens; keeps no state."""
+
+    def __init__(
+        self, bank: AdapterBank, token_budget: int, encode: Callable[[str], Sequence[int]] | None = None
+    ) -> None:
+        self.bank, self.token_budget, self._encode = bank, token_budget, encode
+
+    def encode(self, text: str) -> list[int]:
+        """A text as token ids, control tokens disarmed."""
+        if self._encode is None:
+            raise ModelError("scoring: this scorer was given no tokenizer")
+        return list(self._encode(text))
+
+    def score(
+        self, policy: str | None, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[np.ndarray]:
+        """Log-probs (N,) of each continuation's ids after its prompt, at temperature 1, without truncation.
+
+        policy: an agent, "frozen:folder", or None (or "frozen:base") for the bare base.
+        """
+        texts = []
+        for prompt, continuation in zip(prompts, continuations, strict=True):
+            if not len(prompt):
+                raise ModelError("scoring: the first token of a text has no probability; give a prompt before it")
+            ids = np.array([*prompt, *continuation], dtype=np.int64)
+            texts.append(_Text(ids, np.arange(len(prompt), len(ids))))
+        return [scores.logp_N.double().cpu().numpy() for scores in self.measure(policy, texts, PLAIN)]
+
+    @torch.no_grad()
+    def measure(self, policy: str | None, rows: Sequence[Sequenced], sampling: Sampling) -> list[TokenScores]:
+        """Scores of every row's targets under `sampling`, without gradient, on the bank's device."""
+        found: list[TokenScores | None] = [None] * len(rows)
+        with self.bank.use(None if policy == f"{FROZEN}base" else policy):
+            for batch in micro_batches(rows, self.token_budget):
+                part = [rows[number] for number in batch]
+                sizes = [len(row.targets) for row in part]
+                pieces = zip(*(column.split(sizes) for column in self.forward(part, sampling)), strict=True)
+                for number, columns in zip(batch, pieces, strict=True):
+                    found[number] = TokenScores(*columns)
+        return found
+
+    def forward(self, rows: Sequence[Sequenced], sampling: Sampling, *, entropy_gradient: bool = False) -> TokenScores:
+        """Scores of the rows' targets, one after the other, in one pass of the adapter in use, with gradient."""
+        ids_RL, predictor_N = collate(rows)
+        device = self.bank.device
+        hidden = self.bank.hidden(torch.from_numpy(ids_RL).to(device), use_cache=False)
+        hidden_N = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(predictor_N).to(device)]
+        target_N = torch.from_numpy(np.concatenate([row.ids[row.targets] for row in rows])).to(device)
+        vocabulary = self.bank.config.vocab_size
+        return token_scores(
+            self.bank.head, hidden_N, target_N, sampling, vocabulary=vocabulary, entropy_gradient=entropy_gradient
+        )

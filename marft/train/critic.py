@@ -1,0 +1,144 @@
+"""The critic: a value head on the shared base, with an adapter of its own.
+
+One output per seat reads the hidden state at a decision. Returns are normalised by a running mean and deviation, and
+the head is rescaled when these move, so that what it predicts stays as it was (PopArt, 1602.07714). Nothing of it is
+published: it lives in the checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from marft.bank import AdapterBank
+from marft.batches import collate, micro_batches
+from marft.config import Adapter
+from marft.config import Critic as CriticSettings
+from marft.train.optimizer import Learner, apply_gradient, flat_gradient, learning_rate
+from marft.train.views import View
+from marft.train.workers import Workers
+
+NAME = "critic:value"
+"""The adapter's name in the bank; no agent can be called so."""
+MEMORY = 0.95
+"""How much of the running mean and deviation of returns an update keeps."""
+
+
+class Critic:
+    """Values of decisions, and how they are learned."""
+
+    def __init__(
+        self,
+        bank: AdapterBank,
+        settings: CriticSettings,
+        adapter: Adapter,
+        seats: int,
+        seed: int,
+        updates: int,
+        token_budget: int,
+        workers: Workers,
+    ) -> None:
+        self.bank, self.settings, self.workers = bank, settings, workers
+        self.updates, self.token_budget = updates, token_budget
+        bank.add(NAME, settings.adapter or adapter, seed)
+        width = bank.base.get_output_embeddings().weight.shape[-1]
+        self.head = nn.Linear(width, seats, device=bank.device, dtype=torch.float32)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.mean = torch.zeros((), dtype=torch.float64)
+        self.deviation = torch.ones((), dtype=torch.float64)
+        self.seen = torch.zeros((), dtype=torch.float64)
+        options = settings.optimizer
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=options.learning_rate,
+            betas=options.betas,
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+        )
+        self.learner = Learner(NAME, optimizer, options)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.bank.parameters(NAME), *self.head.parameters()]
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """All that is learned, under the names it has in a checkpoint."""
+        return self.bank.named_parameters(NAME) | {f"head.{name}": p for name, p in self.head.named_parameters()}
+
+    def statistics(self) -> dict[str, Tensor]:
+        """The running statistics of returns, to be saved and put back."""
+        return {"mean": self.mean, "deviation": self.deviation, "seen": self.seen}
+
+    def restore_statistics(self, stored: Mapping[str, Tensor]) -> None:
+        self.mean, self.deviation, self.seen = stored["mean"], stored["deviation"], stored["seen"]
+
+    def values(self, views: Sequence[View]) -> list[np.ndarray]:
+        """The value at each view's places, (M,) float64 each."""
+        found: list[np.ndarray | None] = [None] * len(views)
+        with torch.no_grad():
+            for batch, scaled_M in self._passes(views):
+                value_M = scaled_M.double().cpu() * self.deviation + self.mean
+                for number, piece in zip(batch, value_M.split([len(views[n].turn) for n in batch]), strict=True):
+                    found[number] = piece.numpy()
+        return found
+
+    def update(self, views: Sequence[View], targets: Sequence[np.ndarray], number: int) -> dict[str, float]:
+        """Regress the values on `targets`, (M,) each; every process calls it. `number`: of the run's update."""
+        before = self.values(views)
+        moments = self._moments(np.concatenate(targets) if targets else np.zeros(0))
+        count = float(moments[0])
+        if not count:
+            return {}
+        self._renormalise(moments)
+        parameters, loss = self.parameters(), 0.0
+        rate = learning_rate(self.settings.optimizer, number, self.updates)
+        for _ in range(self.settings.epochs):
+            self.learner.optimizer.zero_grad(set_to_none=True)
+            loss = 0.0
+            for batch, scaled_M in self._passes(views):
+                aim_M = torch.from_numpy(np.concatenate([targets[n] for n in batch]))
+                aim_M = ((aim_M - self.mean) / self.deviation).to(scaled_M)
+                part = 0.5 * (scaled_M - aim_M).square().sum() / count
+                part.backward()
+                loss += float(part.detach())
+            flat = self.workers.sum(flat_gradient(parameters))
+            apply_gradient(self.learner.optimizer, parameters, flat, rate, self.settings.optimizer.max_grad_norm)
+        error = sum(float(np.square(aim - value).sum()) for aim, value in zip(targets, before, strict=True))
+        sums = self.workers.sum(torch.tensor([loss, error], dtype=torch.float64, device=self.bank.device)).tolist()
+        spread = float(moments[2] - moments[1] ** 2 / count)
+        explained = 1 - sums[1] / spread if spread > 0 else float("nan")
+        return {"loss": sums[0], "explained_variance": explained, "mean_target": float(moments[1]) / count}
+
+    def _passes(self, views: Sequence[View]) -> Iterator[tuple[list[int], Tensor]]:
+        """Micro-batches of views, with the head's normalised output at their places."""
+        device = self.bank.device
+        for batch in micro_batches(views, self.token_budget):
+            part = [views[number] for number in batch]
+            ids_RL, predictor_M = collate(part)
+            with self.bank.use(NAME):
+                hidden = self.bank.hidden(torch.from_numpy(ids_RL).to(device), use_cache=False)
+                hidden_M = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(predictor_M).to(device)]
+                seat_M = torch.from_numpy(np.concatenate([view.seat for view in part])).to(device)
+                yield batch, self.head(hidden_M.float()).gather(-1, seat_M[:, None]).squeeze(-1)
+
+    def _moments(self, target_M: np.ndarray) -> Tensor:
+        """Count, sum and sum of squares over all processes."""
+        parts = [float(len(target_M)), float(target_M.sum()), float(np.square(target_M).sum())]
+        return self.workers.sum(torch.tensor(parts, dtype=torch.float64, device=self.bank.device)).cpu()
+
+    @torch.no_grad()
+    def _renormalise(self, moments: Tensor) -> None:
+        count, total, square = moments
+        mean, variance = total / count, (square / count - (total / count) ** 2).clamp(min=0.0)
+        keep = MEMORY if self.seen else 0.0
+        power = keep * (self.deviation**2 + self.mean**2) + (1 - keep) * (variance + mean**2)
+        new_mean = keep * self.mean + (1 - keep) * mean
+        new_deviation = (power - new_mean**2).clamp(min=0.0).sqrt()
+        new_deviation = new_deviation if new_deviation > 1e-8 else torch.ones_like(new_deviation)
+        ratio = (self.deviation / new_deviation).item()
+        self.head.weight *= ratio
+        self.head.bias.copy_(self.head.bias * ratio + ((self.mean - new_mean) / new_deviation).item())
+        self.mean, self.deviation, self.seen = new_mean, new_deviation, self.seen + 1

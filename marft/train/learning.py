@@ -1,0 +1,314 @@
+"""One lesson: scored episodes in, updated adapters out.
+
+Rewards become columns, columns advantages, advantages rows, and rows steps of the optimizers, in the order that the
+algorithm's update block plans. Statistics run over the turn tables of all processes put together; each process then
+trains on the rows of its own episodes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from marft.bank import AdapterBank
+from marft.blocks import Algorithm
+from marft.chat import Chat
+from marft.config import Recipe
+from marft.credit import assess, token_advantages
+from marft.credit.couplings import needs_of
+from marft.credit.memory import note_entropy
+from marft.credit.order import Stage, compound, plan
+from marft.credit.targets import value_targets
+from marft.episode import Episode
+from marft.errors import ModelError
+from marft.loss import KLS, epo_weight
+from marft.seeds import derive
+from marft.train.critic import Critic
+from marft.train.optimizer import Learner
+from marft.train.rows import Row, build_rows, with_advantages
+from marft.train.table import duplicates, turn_table
+from marft.train.update import Updater
+from marft.train.views import View, joint_views, own_views
+from marft.train.workers import Workers
+
+ANCHOR = "anchor:{}"
+"""The bank's adapter that an agent's KL term looks at, where it is a snapshot or the adapter it started from."""
+
+
+class Lesson(NamedTuple):
+    """reports: agent -> what its update reported; an agent that had no turn to learn is not in it. critic: likewise.
+    state: what credit remembers, for the next lesson. table: the turn table of all processes."""
+
+    reports: dict[str, dict[str, float]]
+    critic: dict[str, float]
+    state: dict[str, Any]
+    table: dict[str, np.ndarray]
+
+
+@dataclass
+class _Batch:
+    """A turn table, the critic's values of its tokens, and where this process's turns and tokens stand in it."""
+
+    table: dict[str, np.ndarray]
+    value_N: np.ndarray | None
+    turns: slice
+    tokens: slice
+
+    @property
+    def turn_N(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.table["tokens_U"])), self.table["tokens_U"].astype(np.int64))
+
+
+class Learning:
+    """What learns, and how. `learn` is one update of the run."""
+
+    def __init__(
+        self, recipe: Recipe, bank: AdapterBank, chat: Chat, learners: Mapping[str, Learner], workers: Workers
+    ) -> None:
+        self.recipe, self.bank, self.chat, self.learners, self.workers = recipe, bank, chat, learners, workers
+        self.algorithm: Algorithm = recipe.algorithm
+        self.needs = frozenset(needs_of(recipe.algorithm))
+        self.updater = Updater(bank, recipe.algorithm, recipe.sampling, recipe.train, workers, recipe.seed)
+        self.critic: Critic | None = None
+        if "critic" in self.needs:
+            rest = (len(recipe.team), derive(recipe.seed, "critic"), recipe.train.updates, recipe.train.token_budget)
+            self.critic = Critic(bank, recipe.critic, recipe.adapter, *rest, workers)
+        self._add_anchors()
+
+    def learn(self, episodes: Sequence[Episode], number: int, state: Mapping[str, Any]) -> Lesson:
+        """Update `number` of the run, from this process's scored episodes; every process calls it."""
+        progress = number / self.recipe.train.updates
+        state = copy.deepcopy(dict(state)) | {"progress": progress}
+        rows = build_rows(episodes)
+        views = self._views(episodes)
+        values = self.critic.values(views) if self.critic is not None else []
+        batch = self._gathered(episodes, rows, views, values)
+        shares, state = self._credited(batch, rows, duplicates(episodes), state)
+        critic = self._teach_critic(batch, views, number, state)
+        reports: dict[str, dict[str, float]] = {}
+        if self.critic is None or number >= self.recipe.critic.warmup_updates:
+            reports = self._train(shares, len(episodes), number, state)
+        return Lesson(reports, critic, state, batch.table)
+
+    def refresh_anchors(self) -> None:
+        """Make the agents' present weights the snapshot that their KL terms look at."""
+        if self.algorithm.kl.anchor == "snapshot":
+            for name, anchor in self.updater.anchors.items():
+                with torch.no_grad():
+                    for old, new in zip(self.bank.parameters(anchor), self.bank.parameters(name), strict=True):
+                        old.copy_(new)
+
+    def _add_anchors(self) -> None:
+        kind = self.algorithm.kl.anchor
+        if kind.startswith("agent:"):
+            self.updater.anchors = {name: kind.removeprefix("agent:") for name in self.learners}
+        elif kind != "base" and self.algorithm.kl.coef:
+            for name in self.learners:
+                start = self.recipe.agents[name].start_from
+                if kind == "adapter" and start is not None:
+                    self.bank.load(ANCHOR.format(name), start)
+                else:
+                    self.bank.add(ANCHOR.format(name), self.recipe.adapter_of(name), self.recipe.seed)
+            self.updater.anchors = {name: ANCHOR.format(name) for name in self.learners}
+            self.refresh_anchors()
+
+    # Columns
+
+    def _views(self, episodes: Sequence[Episode]) -> list[View]:
+        if self.critic is None:
+            return []
+        by_token = self.algorithm.return_.kind == "gae_token"
+        if self.algorithm.critic == "own":
+            views = own_views(episodes, by_token)
+        else:
+            chain = self.algorithm.return_.kind == "gae_agent_chain"
+            views = joint_views(episodes, self.chat.plain, chain, by_token)
+        longest = max(map(len, views), default=0)
+        context = getattr(self.bank.config, "max_position_embeddings", None)
+        if context is not None and longest > context:
+            raise ModelError(
+                f"critic: a view of {longest} tokens passes the model's context of {context}; set algorithm.critic own "
+                "or shorten the game"
+            )
+        return views
+
+    def _gathered(
+        self,
+        episodes: Sequence[Episode],
+        rows: Mapping[str, Sequence[Row]],
+        views: Sequence[View],
+        values: Sequence[np.ndarray],
+    ) -> _Batch:
+        """This process's turn table with the columns that need a model, joined with those of the others."""
+        roles = {seat: policy.role for seat, policy in self.recipe.team.items() if policy.role is not None}
+        table = turn_table(episodes, roles, {"observation"} if "observations" in self.needs else ())
+        if "kl_in_reward" in self.needs:
+            table["kl_U"] = self._kl(rows, len(table["reward_U"]))
+        value_N = None
+        if self.critic is not None:
+            table["value_U"], value_N = _spread(views, values, table)
+        if self.workers.size == 1:
+            return _Batch(table, value_N, slice(0, len(table["reward_U"])), slice(0, int(table["tokens_U"].sum())))
+        parts = self.workers.gather([(table, value_N, len(episodes))])
+        _complete(parts)
+        offset = 0
+        for part, _, count in parts:
+            part["episode_U"] = part["episode_U"] + offset
+            offset += count
+        filled = [part for part, _, _ in parts if len(part["reward_U"])] or [table]
+        whole = {name: np.concatenate([part[name] for part in filled]) for name in filled[0]}
+        earlier, own = parts[: self.workers.rank], parts[self.workers.rank][0]
+        turns = sum(len(part["reward_U"]) for part, _, _ in earlier)
+        tokens = sum(int(part["tokens_U"].sum()) for part, _, _ in earlier)
+        everything = np.concatenate([value for _, value, _ in parts]) if value_N is not None else None
+        mine = (slice(turns, turns + len(own["reward_U"])), slice(tokens, tokens + int(own["tokens_U"].sum())))
+        return _Batch(whole, everything, *mine)
+
+    def _kl(self, rows: Mapping[str, Sequence[Row]], turns: int) -> np.ndarray:
+        """(U,) the estimated KL to the anchor of each turn: the sum over its tokens, of the policy that sampled."""
+        kl_U, settings = np.zeros(turns), self.algorithm.kl
+        exact = self.recipe.sampling.top_k or self.recipe.sampling.top_p < 1
+        for name, own in rows.items():
+            anchors = self.updater.scorer.measure(self.updater.anchors.get(name), own, self.recipe.sampling)
+            policy = self.updater.logprobs(self.learners[name], own) if exact else None
+            for number, (row, anchor) in enumerate(zip(own, anchors, strict=True)):
+                logp_N = policy[number].double().cpu() if policy is not None else torch.from_numpy(row.engine)
+                kl_N = KLS[settings.kind](anchor.logp_N.double().cpu() - logp_N)
+                np.add.at(kl_U, row.turn, kl_N.numpy())
+        return kl_U
+
+    # Credit
+
+    def _credited(
+        self, batch: _Batch, rows: Mapping[str, Sequence[Row]], same_U: np.ndarray, state: dict[str, Any]
+    ) -> tuple[dict[str, list[Row]], dict[str, Any]]:
+        """learner -> the rows it learns from, with their advantages; and credit's memory."""
+        if self.algorithm.return_.kind == "gae_token":
+            memory = copy.deepcopy(state)
+            advantage_N = token_advantages(self.algorithm, batch.table, batch.turn_N, batch.value_N, memory)
+            mine_N = advantage_N[batch.tokens]
+            return {name: with_advantages(own, mine_N, by_token=True) for name, own in rows.items()}, memory
+        if "shared_rollouts" not in self.needs:
+            credit = assess(self.algorithm, batch.table, state)
+            advantage_U, copies_U = (_mean_of_same(column[batch.turns], same_U) for column in credit[:2])
+            return {name: with_advantages(own, advantage_U, copies_U) for name, own in rows.items()}, credit.state
+        shares, memory = {}, state
+        for name in self.learners:
+            table = batch.table | {"learner_U": np.full(len(batch.table["reward_U"]), name)}
+            credit = assess(self.algorithm, table, state)
+            memory = credit.state
+            everyone = [replace(row, foreign=row.agent != name) for own in rows.values() for row in own]
+            shares[name] = with_advantages(everyone, credit.advantage_U[batch.turns], credit.copies_U[batch.turns])
+        return shares, memory
+
+    def _teach_critic(
+        self, batch: _Batch, views: Sequence[View], number: int, state: dict[str, Any]
+    ) -> dict[str, float]:
+        if self.critic is None:
+            return {}
+        by_token = self.algorithm.return_.kind == "gae_token"
+        turn_N = batch.turn_N if by_token else None
+        target = value_targets(self.algorithm, batch.table, batch.value_N, turn_N, state)
+        target = target[batch.tokens if by_token else batch.turns]
+        return self.critic.update(views, [target[view.token if by_token else view.turn] for view in views], number)
+
+    # Steps
+
+    def _train(
+        self, shares: Mapping[str, Sequence[Row]], episodes: int, number: int, state: dict[str, Any]
+    ) -> dict[str, dict[str, float]]:
+        """All stages of the update; each hands its ratios to those after it, where the algorithm says so."""
+        settings = self.algorithm.update
+        turns = max((int(row.place.max()) + 1 for own in shares.values() for row in own), default=1)
+        turns = max(self.workers.gather([turns]))
+        stages = plan(settings, list(self.learners), turns, number, derive(self.recipe.seed, "order") % 2**32)
+        compounding = settings.kind in ("sequential", "reverse_turns")
+        factor_E = np.ones(episodes)
+        reports: dict[str, list[dict[str, float]]] = {}
+        for stage in stages:
+            ratios: list[tuple[np.ndarray, np.ndarray]] = []
+            for name in stage.agents:
+                rows = _of_stage(shares.get(name, ()), stage, factor_E if compounding else None)
+                measured = compounding and stage is not stages[-1]
+                old = self.updater.logprobs(self.learners[name], rows) if measured else None
+                report = self._update(name, rows, number, state, first=name not in reports)
+                reports.setdefault(name, []).append(report)
+                if measured:
+                    unit_N = np.repeat([row.episode for row in rows], [len(row.targets) for row in rows])
+                    ratios.append((self.updater.log_ratios(self.learners[name], rows, old), unit_N.astype(np.int64)))
+            if ratios:
+                factor_E = compound(
+                    settings, factor_E, *(np.concatenate(column) for column in zip(*ratios, strict=True))
+                )
+        return {name: _joined(found) for name, found in reports.items()}
+
+    def _update(
+        self, name: str, rows: Sequence[Row], number: int, state: dict[str, Any], first: bool
+    ) -> dict[str, float]:
+        learner, algorithm, history = self.learners[name], self.algorithm, None
+        band = algorithm.entropy_band
+        if band.kind != "none":
+            past = state.setdefault("entropies", {}).setdefault(name, {})
+            known = past.get("entropy")
+            history = known["sum"] / known["count"] if known else self.updater.mean_entropy(learner, rows)
+            if band.schedule == "epo":
+                weighed = band.model_copy(update={"coef": band.coef * epo_weight(state["progress"])})
+                algorithm = algorithm.model_copy(update={"entropy_band": weighed})
+        report = self.updater.update(
+            learner, rows, number=number, first=first, algorithm=algorithm, entropy_history=history
+        )
+        if history is not None and report["trained"]:
+            note_entropy(past, report["entropy"])
+        return report
+
+
+def _spread(
+    views: Sequence[View], values: Sequence[np.ndarray], table: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The values by turn (its first token's) and by token; 0 where no view reads one."""
+    value_U, value_N = np.zeros(len(table["reward_U"])), np.zeros(int(table["tokens_U"].sum()))
+    for view, value in zip(views, values, strict=True):
+        value_U[view.turn[::-1]] = value[::-1]  # of several in a turn the first one stays
+        inside = view.token < len(value_N)
+        value_N[view.token[inside]] = value[inside]
+    return value_U, value_N
+
+
+def _complete(parts: Sequence[tuple[dict[str, np.ndarray], Any, int]]) -> None:
+    """Give every process's table the columns of all: a reward or a mark may occur on one of them alone."""
+    kinds = {name: column.dtype.kind for table, _, _ in parts for name, column in table.items() if len(column)}
+    for table, _, _ in parts:
+        for name, kind in kinds.items():
+            if name not in table:
+                table[name] = np.full(len(table["reward_U"]), "" if kind in "US" else 0)
+
+
+def _mean_of_same(column_U: np.ndarray, same_U: np.ndarray) -> np.ndarray:
+    """(U,) each turn's mean over the turns that are the same completion, on other paths of a tree."""
+    if np.array_equal(same_U, np.arange(len(same_U))):
+        return column_U
+    size = np.maximum(np.bincount(same_U, minlength=len(same_U)), 1)
+    mean = np.bincount(same_U, column_U[: len(same_U)], len(same_U)) / size
+    return np.concatenate([mean[same_U], column_U[len(same_U) :]])
+
+
+def _of_stage(rows: Sequence[Row], stage: Stage, factor_E: np.ndarray | None) -> list[Row]:
+    """The rows of one stage: cut to its turn, their advantages weighed by what earlier stages did."""
+    if stage.turn is not None:
+        rows = [row.only(row.place == stage.turn) for row in rows if (row.place == stage.turn).any()]
+    if factor_E is None:
+        return list(rows)
+    return [replace(row, advantage=row.advantage * factor_E[row.episode]) for row in rows]
+
+
+def _joined(reports: Sequence[dict[str, float]]) -> dict[str, float]:
+    """One report of an update's stages: means, but for counts, and the gap where the adapter still was the engine's."""
+    made = [report for report in reports if report["trained"]] or reports[:1]
+    mean = {key: float(np.mean([report[key] for report in made if key in report])) for key in made[0]}
+    counts = {key: sum(report[key] for report in made) for key in ("tokens", "trained", "steps")}
+    return mean | counts | {key: reports[0][key] for key in ("gap", "gap_max")}
