@@ -17,11 +17,19 @@ from pydantic import ValidationError
 from marft.errors import RecipeError
 from marft.game import Game, Options
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.games.trust_and_split import TrustAndSplit
 from marft.lookup import cannot_import, explain, load_module, nearest, short
 
-GAMES: dict[str, type[Game]] = {
-    game.name: game for game in (PrisonersDilemma, StagHunt, Chicken, BattleOfSexes, MatchingPennies, Coordination)
-}
+_BUILT_IN: tuple[type[Game], ...] = (
+    PrisonersDilemma,
+    StagHunt,
+    Chicken,
+    BattleOfSexes,
+    MatchingPennies,
+    Coordination,
+    TrustAndSplit,
+)
+GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 
 
 def make_game(name: str, options: Mapping[str, Any] | None = None) -> Game:
