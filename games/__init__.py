@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from marft.errors import RecipeError
 from marft.game import Game, Options
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.games.split import Split
 from marft.games.trust_and_split import TrustAndSplit
 from marft.lookup import cannot_import, explain, load_module, nearest, short
 
@@ -28,6 +29,7 @@ _BUILT_IN: tuple[type[Game], ...] = (
     MatchingPennies,
     Coordination,
     TrustAndSplit,
+    Split,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 
