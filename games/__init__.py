@@ -16,7 +16,9 @@ from pydantic import ValidationError
 
 from marft.errors import RecipeError
 from marft.game import Game, Options
+from marft.games.fishery import Fishery
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.games.public_goods import PublicGoods, SequentialPublicGoods
 from marft.games.split import Split
 from marft.games.trust_and_split import TrustAndSplit
 from marft.lookup import cannot_import, explain, load_module, nearest, short
@@ -30,6 +32,9 @@ _BUILT_IN: tuple[type[Game], ...] = (
     Coordination,
     TrustAndSplit,
     Split,
+    PublicGoods,
+    SequentialPublicGoods,
+    Fishery,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 
