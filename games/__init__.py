@@ -16,11 +16,15 @@ from pydantic import ValidationError
 
 from marft.errors import RecipeError
 from marft.game import Game, Options
+from marft.games.deal_or_no_deal import DealOrNoDeal
 from marft.games.fishery import Fishery
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
 from marft.games.public_goods import PublicGoods, SequentialPublicGoods
 from marft.games.split import Split
 from marft.games.trust_and_split import TrustAndSplit
+from marft.games.trust_game import TrustGame
+from marft.games.two_dollar import TwoDollar
+from marft.games.ultimatum import Ultimatum
 from marft.lookup import cannot_import, explain, load_module, nearest, short
 
 _BUILT_IN: tuple[type[Game], ...] = (
@@ -35,6 +39,10 @@ _BUILT_IN: tuple[type[Game], ...] = (
     PublicGoods,
     SequentialPublicGoods,
     Fishery,
+    Ultimatum,
+    TrustGame,
+    TwoDollar,
+    DealOrNoDeal,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 

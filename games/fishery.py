@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from marft.game import StepResult
 from marft.games.table import TableGame, TalkOptions, View, least, many_seats, most, player
 from marft.games.tally import Seen, acted, tally
-from marft.games.text import amount, answer, plain
+from marft.games.text import amount, answer, count, plain
 
 if TYPE_CHECKING:
     from marft.episode import Episode
@@ -121,8 +121,8 @@ class Fishery(TableGame):
         self.seats = many_seats(o.seats)
         talk = f" After each harvest all send a message of at most {o.message_limit} characters." * o.talk
         self._rules = (
-            f"one of {o.seats} players, {self.seats[0]} to {self.seats[-1]}, who harvest from one pool for {o.rounds} "
-            f"month{'s' * (o.rounds > 1)}. The pool holds {o.capacity} units at first. Each month all say at once how "
+            f"one of {o.seats} players, {self.seats[0]} to {self.seats[-1]}, who harvest from one pool for "
+            f"{count(o.rounds, 'month')}. The pool holds {o.capacity} units at first. Each month all say at once how "
             "many units they take; if they ask for more than there is, all are cut in proportion. What is left is "
             f"multiplied by {plain(o.growth)}, up to {o.capacity} units. If fewer than {o.collapse} units are left "
             f"after a harvest, the pool is dead and all is over. You earn 1 for each unit you take.{talk} Answer with "

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from marft.game import StepResult
 from marft.games.table import GREETING, TableGame, TalkOptions, View, many_seats
 from marft.games.tally import Seen, acted, tally
-from marft.games.text import amount, answer, between, plain, whole
+from marft.games.text import amount, answer, between, count, plain, whole
 
 if TYPE_CHECKING:
     from marft.episode import Episode
@@ -158,8 +158,8 @@ class PublicGoods(TableGame):
             f"or {answer('none')}."
         ) * o.punishment
         self._rules = (
-            f"one of {o.seats} players, {self.seats[0]} to {self.seats[-1]}, who play {o.rounds} "
-            f"round{'s' * (o.rounds > 1)}. In each, every player has {o.endowment} coins and {how} decides how many go "
+            f"one of {o.seats} players, {self.seats[0]} to {self.seats[-1]}, who play "
+            f"{count(o.rounds, 'round')}. In each, every player has {o.endowment} coins and {how} decides how many go "
             f"into a pot; the rest is kept. The pot is multiplied by {plain(o.multiplier)} and shared equally among "
             f"all.{turns} Answer with a whole number from 0 to {o.endowment}, as {answer(o.endowment // 2)}."
             f"{talk}{punish}"

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from marft.game import StepResult
 from marft.games.table import PAIR, TableGame, TableOptions, View
 from marft.games.tally import Seen, acted, tally
-from marft.games.text import PROPOSAL, amount, items_reader, items_text, plain
+from marft.games.text import PROPOSAL, amount, count, items_reader, items_text, plain
 from marft.games.trust_and_split import split
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Split(TableGame):
         o = self.options
         self._values = [[[o.high_value if high else o.low_value for high in side] for side in deal] for deal in SIDES]
         self._rules = [
-            f"You are {me}. You and {other} play {o.rounds} round{'s' * (o.rounds > 1)}. In each, "
+            f"You are {me}. You and {other} play {count(o.rounds, 'round')}. In each, "
             f"{items_text(ITEMS, [o.quantity] * 3)} are split, and both claim at once, without talk, how many of each "
             f"they want. If the claims for an item add up to more than {o.quantity}, each gets {o.quantity} × own "
             "claim / sum of claims of it, otherwise what it claimed. You earn what your items are worth to you; the "

@@ -103,3 +103,8 @@ def amount(number: float) -> str:
     """A number with at most two decimals, and none where they are zero."""
     text = f"{number:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 round", "10 rounds"."""
+    return f"{number} {thing}{'s' * (number != 1)}"

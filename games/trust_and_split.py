@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from marft.game import StepResult
 from marft.games.table import PAIR, TableGame, TableOptions, View
 from marft.games.tally import Seen, acted, tally
-from marft.games.text import amount, between, decimal, plain, quotable
+from marft.games.text import amount, between, count, decimal, plain, quotable
 
 if TYPE_CHECKING:
     from marft.episode import Episode
@@ -126,7 +126,7 @@ class TrustAndSplit(TableGame):
         o = self.options
         swap = " In every second round the hands of the round before change sides." * o.alternating_hands
         self._rules = [
-            f"You are {me}. You and {other} play {o.rounds} round{'s' * (o.rounds > 1)}. In each, both are dealt "
+            f"You are {me}. You and {other} play {count(o.rounds, 'round')}. In each, both are dealt "
             "different hands of rock, paper, scissors; you see only your own. Rock beats scissors, scissors beats "
             f"paper, paper beats rock. To the winning hand a coin is worth {plain(o.upper_value)}, to the losing hand "
             f"{plain(o.lower_value)}.{swap} Each round you send one message each, in turn; then both claim at once "
