@@ -16,9 +16,13 @@ from pydantic import ValidationError
 
 from marft.errors import RecipeError
 from marft.game import Game, Options
+from marft.games.auction import SealedBidAuction
+from marft.games.battle_royale import BattleRoyale
 from marft.games.deal_or_no_deal import DealOrNoDeal
 from marft.games.fishery import Fishery
+from marft.games.gama_games import DinersDilemma, DivideDollar, ElFarol, GuessTwoThirds, PublicGoodsTokens
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.games.pirates import Pirates
 from marft.games.public_goods import PublicGoods, SequentialPublicGoods
 from marft.games.split import Split
 from marft.games.trust_and_split import TrustAndSplit
@@ -43,6 +47,14 @@ _BUILT_IN: tuple[type[Game], ...] = (
     TrustGame,
     TwoDollar,
     DealOrNoDeal,
+    GuessTwoThirds,
+    ElFarol,
+    DivideDollar,
+    PublicGoodsTokens,
+    DinersDilemma,
+    SealedBidAuction,
+    BattleRoyale,
+    Pirates,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 

@@ -175,13 +175,16 @@ class TableGame(Game):
         return tuple(self.past)
 
     def view(self, seat: str) -> View:
-        past = self.recalled(seat)
-        rounds, choices = self.options.rounds, self.choices(seat)
-        return View(seat, self.seats, len(past), rounds, self.phase, choices, past, self.known(seat))
+        number, rounds, choices = self.rounds_over(), self.options.rounds, self.choices(seat)
+        return View(seat, self.seats, number, rounds, self.phase, choices, self.recalled(seat), self.known(seat))
+
+    def rounds_over(self) -> int:
+        """How many rounds are finished."""
+        return len(self.past)
 
     def facts(self) -> dict[str, Any]:
         """played: how many rounds were paid."""
-        return {"rounds": self.options.rounds, "played": len(self.past)}
+        return {"rounds": self.options.rounds, "played": self.rounds_over()}
 
     def clone(self) -> TableGame:
         twin = object.__new__(type(self))
