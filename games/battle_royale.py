@@ -83,8 +83,8 @@ class BattleRoyale(TableGame):
         self._rules = (
             f"one of {o.seats} players who shoot in turn, in this order, for at most {count(o.rounds, 'round')}. "
             f"Their chances to hit are: {rates}. Who is hit is out. The last one left wins 1 point; if several are "
-            f"left after the last round they share it. Answer with whom you shoot at, as {answer(self.seats[-1])}, or with "
-            f"{answer(MISS)} to miss on purpose."
+            f"left after the last round they share it. Answer with whom you shoot at, as {answer(self.seats[-1])}, "
+            f"or with {answer(MISS)} to miss on purpose."
         )
 
     def _start(self, rng: random.Random) -> None:

@@ -213,7 +213,7 @@ class PublicGoods(TableGame):
         if o.punishment:
             self.phase, self._turn = "punish", self.seats
         else:
-            self._close({})
+            self._close()
         return StepResult(rewards, actions, unread)
 
     def _punish(self, texts: Mapping[str, str]) -> StepResult:
@@ -230,11 +230,11 @@ class PublicGoods(TableGame):
         rewards = {seat: -sum(points[seat].values()) - o.punishment_effect * got[seat] for seat in self.seats}
         for seat in self.seats:
             self.tell(f"You got {got[seat]} points, which with your own cost you {amount(-rewards[seat])}.", seat)
-        self._close(got)
+        self._close()
         return StepResult(rewards, {seat: {"punish": given} for seat, given in points.items()}, unread)
 
-    def _close(self, got: Mapping[str, int]) -> None:
-        self.past.append({"given": self.given, "points": got})
+    def _close(self) -> None:
+        self.past.append({"given": self.given})
         self.clock += 1
         self._open()
 

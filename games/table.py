@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from marft.game import Game, Message, Options, StepResult
 from marft.games.text import answer, between, quotable, whole
@@ -38,6 +38,9 @@ class TableOptions(Options):
     invalid: what an unreadable decision becomes: a `random` one of those allowed, or the `first` or `last` of them in
         the rules' order (for a number: the least or the most). It is played, flagged, and told to its seat.
     """
+
+    # validators are built when first needed: building those of all games would double the time of `import marft.games`
+    model_config = ConfigDict(defer_build=True)
 
     rounds: int = Field(10, ge=1, le=1000, strict=True)
     invalid: Literal["random", "first", "last"] = "random"
