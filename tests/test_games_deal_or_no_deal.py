@@ -56,6 +56,12 @@ def test_the_instances_are_those_of_open_spiel():
         assert instances()[number] == read
 
 
+def test_either_side_of_an_instance_falls_to_either_seat(monkeypatch):
+    monkeypatch.setattr(module, "instances", lambda: (((1, 2, 2), (4, 2, 1), (10, 0, 0)),))
+    firsts = [started(NAME, seed).view("alice").now["values"] for seed in range(200)]
+    assert 70 < firsts.count((4, 2, 1)) < 130
+
+
 def test_all_that_there_is_is_worth_ten_to_both():
     for pool, *values in instances():
         assert [sum(n * v for n, v in zip(pool, one, strict=True)) for one in values] == [10, 10]

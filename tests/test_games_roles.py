@@ -122,6 +122,21 @@ def test_the_reciprocal_stop_sending_to_takers():
     assert metrics["return_alice"] == 90
 
 
+def test_trust_game_metrics_of_hand_made_play():
+    """Sent and returned: 10 and 10 is repaid, 5 and 4 is not, 2 and 6 is all there was; nothing sent counts for nothing."""
+    plan = [(10, 10), (5, 4), (0, None), (2, 6)]
+
+    def speak(game, seat):
+        return f"<answer>{plan[game.clock][game.phase == 'return']}</answer>"
+
+    game = make_game("trust_game", {"rounds": 4})
+    metrics = game.metrics([record(game, 0, speak), record(game, 0, speak, status="failed")])
+    assert metrics["sent_share"] == pytest.approx(17 / 40)
+    assert metrics["returned_share"] == pytest.approx((10 / 30 + 4 / 15 + 1) / 3)
+    assert metrics["repaid"] == pytest.approx(2 / 3)
+    assert metrics["efficiency"] == pytest.approx((30 + 20 + 10 + 14) / 120)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_roles_alternate_from_a_drawn_start_or_stay(name):
     firsts = set()
