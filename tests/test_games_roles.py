@@ -123,7 +123,7 @@ def test_the_reciprocal_stop_sending_to_takers():
 
 
 def test_trust_game_metrics_of_hand_made_play():
-    """Sent and returned: 10 and 10 is repaid, 5 and 4 is not, 2 and 6 is all there was; nothing sent counts for nothing."""
+    """10 sent and 10 returned is repaid, 5 and 4 is not, 2 and 6 is all there was; nothing sent asks for nothing."""
     plan = [(10, 10), (5, 4), (0, None), (2, 6)]
 
     def speak(game, seat):

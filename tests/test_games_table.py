@@ -1,6 +1,8 @@
 """What holds for every game around a table: options, metrics, views, replacements; and for the tools they share."""
 
 import math
+import sys
+from importlib.util import find_spec
 
 import pytest
 from table_play import do, reading, record, started
@@ -8,15 +10,24 @@ from table_play import do, reading, record, started
 from marft.errors import RecipeError
 from marft.game import StepResult, play_scripted
 from marft.games import GAMES, make_game
+from marft.games.deal_or_no_deal import instances
 from marft.games.table import TableGame
 from marft.games.tally import tally
 
-NAMES = sorted(name for name, cls in GAMES.items() if issubclass(cls, TableGame))
+ALL = sorted(name for name, cls in GAMES.items() if issubclass(cls, TableGame))
+NAMES = [name for name in ALL if name != "deal_or_no_deal" or find_spec("pyspiel")]
 
 
 def test_all_social_dilemmas_and_negotiations_are_registered():
-    assert len(NAMES) == 17
-    assert all(GAMES[name].name == name for name in NAMES)
+    assert len(ALL) == 17
+    assert all(GAMES[name].name == name for name in ALL)
+
+
+def test_without_open_spiel_it_says_what_to_install(monkeypatch):
+    instances.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyspiel", None)
+    with pytest.raises(RecipeError, match=r"deal_or_no_deal.*pip install 'marft\[games\]'"):
+        make_game("deal_or_no_deal")
 
 
 @pytest.mark.parametrize("name", NAMES)
