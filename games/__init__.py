@@ -16,14 +16,49 @@ from pydantic import ValidationError
 
 from marft.errors import RecipeError
 from marft.game import Game, Options
+from marft.games.auction import SealedBidAuction
 from marft.games.bandit import Bandit
+from marft.games.battle_royale import BattleRoyale
+from marft.games.deal_or_no_deal import DealOrNoDeal
+from marft.games.fishery import Fishery
+from marft.games.gama_games import DinersDilemma, DivideDollar, ElFarol, GuessTwoThirds, PublicGoodsTokens
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.games.pirates import Pirates
+from marft.games.public_goods import PublicGoods, SequentialPublicGoods
+from marft.games.split import Split
+from marft.games.trust_and_split import TrustAndSplit
+from marft.games.trust_game import TrustGame
+from marft.games.two_dollar import TwoDollar
+from marft.games.ultimatum import Ultimatum
 from marft.lookup import cannot_import, explain, load_module, nearest, short
 
-GAMES: dict[str, type[Game]] = {
-    game.name: game
-    for game in (PrisonersDilemma, StagHunt, Chicken, BattleOfSexes, MatchingPennies, Coordination, Bandit)
-}
+_BUILT_IN: tuple[type[Game], ...] = (
+    PrisonersDilemma,
+    StagHunt,
+    Chicken,
+    BattleOfSexes,
+    MatchingPennies,
+    Coordination,
+    TrustAndSplit,
+    Split,
+    PublicGoods,
+    SequentialPublicGoods,
+    Fishery,
+    Ultimatum,
+    TrustGame,
+    TwoDollar,
+    DealOrNoDeal,
+    GuessTwoThirds,
+    ElFarol,
+    DivideDollar,
+    PublicGoodsTokens,
+    DinersDilemma,
+    SealedBidAuction,
+    BattleRoyale,
+    Pirates,
+    Bandit,
+)
+GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 
 
 def make_game(name: str, options: Mapping[str, Any] | None = None) -> Game:

@@ -18,6 +18,7 @@ from marft.game import Game, Message, Options, StepResult
 from marft.games import payoffs as p
 from marft.games.matrix_metrics import play_metrics
 from marft.games.players import PLAYERS
+from marft.games.text import plain, quotable
 
 if TYPE_CHECKING:
     from marft.episode import Episode
@@ -34,16 +35,6 @@ def read_choice(text: str, names: tuple[str, str]) -> int | None:
         return None
     second = names[1] in text
     return None if (names[0] in text) == second else int(second)
-
-
-def quotable(text: str, limit: int) -> str:
-    """What of a message is shown to the other seat: `limit` characters, one line, nothing that ends the quotes."""
-    text = text.strip()[:limit].replace('"', "'")
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
-
-
-def plain(number: float) -> str:
-    return str(int(number)) if number == int(number) else repr(number)
 
 
 class MatrixOptions(Options):
