@@ -1,0 +1,195 @@
+"""Hanabi: both build the same fireworks, each seeing only the partner's cards. Both earn each point that is scored.
+
+`mini_hanabi` is two colours, two ranks; larger ones by option. When the last life is lost the score falls back to 0, as
+in OpenSpiel. A card one holds is described by the colours and ranks it may still have by the hints given; that is all
+OpenSpiel's observation says of it, and it is said anew each turn.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import Field, model_validator
+
+from marft.games.openspiel import Event, SpielGame, TurnOptions
+from marft.games.outcomes import score_metrics
+from marft.games.spiel import CHANCE
+from marft.games.spiel_players import BASIC
+
+if TYPE_CHECKING:
+    from marft.episode import Episode
+    from marft.games.openspiel import SpielView
+
+COLOURS = {"R": "red", "Y": "yellow", "G": "green", "W": "white", "B": "blue"}
+OBSERVATION = re.compile(
+    r"Life tokens: (\d+)\nInfo tokens: (\d+)\nFireworks: (.*?) ?\nHands:\n(.*?)-----\n(.*?)Deck size: (\d+)\n"
+    r"Discards:(.*)",
+    re.DOTALL,
+)
+
+
+class Seen(NamedTuple):
+    """OpenSpiel's observation taken apart. own, partner: (card or XX, possible colours, possible ranks), oldest first.
+    fireworks: colour -> highest rank played."""
+
+    lives: int
+    hints: int
+    fireworks: dict[str, int]
+    own: tuple[tuple[str, str, str], ...]
+    partner: tuple[tuple[str, str, str], ...]
+    deck: int
+    discards: str
+
+
+@lru_cache(maxsize=8192)
+def look(observation: str) -> Seen:
+    lives, hints, built, own, partner, deck, discards = OBSERVATION.fullmatch(observation).groups()
+    fireworks = {stack[0]: int(stack[1:]) for stack in built.split()}
+    return Seen(int(lives), int(hints), fireworks, _hand(own), _hand(partner), int(deck), discards.strip())
+
+
+def _hand(block: str) -> tuple[tuple[str, str, str], ...]:
+    cards = []
+    for line in block.splitlines():
+        if "|" in line:  # the other line marks whose turn it is
+            card, _, known = line.partition(" || ")
+            possible = known.partition("|")[2]
+            colours = possible.rstrip("0123456789")
+            cards.append((card, colours, possible[len(colours) :]))
+    return tuple(cards)
+
+
+def _known(hand: Iterable[tuple[str, str, str]]) -> str:
+    return " ".join([f"{colours}/{ranks}" for _, colours, ranks in hand])
+
+
+@lru_cache(maxsize=8192)
+def describe(observation: str) -> tuple[str, str]:
+    """The partner's cards, which only this player may see, and everything else there is to know now."""
+    seen = look(observation)
+    fireworks = " ".join([f"{colour}{rank}" for colour, rank in seen.fireworks.items()])
+    shown = f"Your partner holds {' '.join([card for card, _, _ in seen.partner])} and"
+    rest = (
+        f"knows {_known(seen.partner)}. You know of yours {_known(seen.own)}.\n"
+        f"Fireworks {fireworks}, lives {seen.lives}, hints {seen.hints}, deck {seen.deck}, "
+        f"discarded {seen.discards or 'nothing'}. Your move?"
+    )
+    return shown, rest
+
+
+class MiniHanabi(SpielGame):
+    """Hanabi for two, small unless told otherwise."""
+
+    name = "mini_hanabi"
+
+    class Options(TurnOptions):
+        """colours, ranks: of the deck (three 1s of each colour, one of the highest rank, two of each between).
+        hand: cards each player holds. hints, lives: tokens at the start, hints also the most there can be."""
+
+        colours: int = Field(2, ge=1, le=5, strict=True)
+        ranks: int = Field(2, ge=1, le=5, strict=True)
+        hand: int = Field(3, ge=1, le=5, strict=True)
+        hints: int = Field(3, ge=1, le=8, strict=True)
+        lives: int = Field(3, ge=1, le=9, strict=True)
+
+        @model_validator(mode="after")
+        def _enough_cards(self) -> MiniHanabi.Options:
+            deck = self.colours * (2 * self.ranks + (self.ranks == 1) * 1)
+            if 2 * self.hand > deck:
+                raise ValueError(f"hand {self.hand} for two needs {2 * self.hand} cards of a deck of {deck}")
+            return self
+
+    def spiel(self) -> str:
+        o = self.options
+        return (
+            f"hanabi(players=2,colors={o.colours},ranks={o.ranks},hand_size={o.hand},"
+            f"max_information_tokens={o.hints},max_life_tokens={o.lives})"
+        )
+
+    def actions(self) -> Iterable[str]:
+        """OpenSpiel's order: discards, plays, colours, ranks."""
+        o = self.options
+        places = range(1, o.hand + 1)
+        colours = [f"hint {name}" for name in list(COLOURS.values())[: o.colours]]
+        ranks = [f"hint {rank}" for rank in range(1, o.ranks + 1)]
+        return [*(f"discard {i}" for i in places), *(f"play {i}" for i in places), *colours, *ranks]
+
+    def rules(self, player: int) -> str:
+        o = self.options
+        letters = ", ".join(f"{letter} {name}" for letter, name in list(COLOURS.items())[: o.colours])
+        return (
+            f"You play Hanabi with a partner, for the same score. The deck has the colours {letters} and the ranks 1 "
+            f"to {o.ranks}. Together you play each colour's cards in order from 1; a card that fits scores a point for "
+            f"both, one that does not costs a life, and with the last of {o.lives} lives the whole score is lost. You "
+            "see your partner's cards, not your own. A hint names a colour or a rank and shows all such cards of your "
+            f"partner; it uses up one of {o.hints} hints. To discard a card gives one back, and so does completing a "
+            "colour. What is played or discarded is replaced from the deck; when that is empty each has one more "
+            "turn. Cards are counted from 1, the oldest first, and RY/12 is a card that may be red or yellow, of rank "
+            "1 or 2. Answer with a move: <answer>play 1</answer>, <answer>discard 1</answer>, <answer>hint 1</answer> "
+            "or <answer>hint red</answer>"
+        )
+
+    def record(self, who: int, action: int) -> tuple[str, str]:
+        """The move and, of a card put down, which it was, as the partner saw it."""
+        hand = self.options.hand
+        if who == CHANCE or action >= 2 * hand:
+            return ("" if who == CHANCE else self._names[action], "")
+        seen = look(self._state.observation_string(1 - who))
+        card = seen.partner[action % hand][0]
+        fits = action >= hand and int(card[1:]) == seen.fireworks[card[0]] + 1
+        return self._names[action], f" ({card}{', it fits' if fits else ', it does not fit' * (action >= hand)})"
+
+    def news(self, player: int, events: Sequence[Event]) -> str:
+        parts = [
+            f"{'You' if who == player else 'Partner'}: {move}{card}."
+            for who, (move, card) in events
+            if who != CHANCE and (card or who != player)
+        ]
+        return " ".join([*parts, *describe(self._state.observation_string(player))])
+
+    def private(self, seat: str) -> str | None:
+        return describe(self._state.observation_string(self._seat_of.index(seat)))[0]
+
+    @classmethod
+    def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
+        """return: mean score, the same for both. invalid: share of answers unreadable or illegal, also per seat as
+        "seat/invalid". length: mean number of decisions. zero: share of episodes that scored nothing."""
+        return score_metrics(episodes, cls.seats, cls.seats if seats is None else seats)
+
+
+def cooperative(view: SpielView, rng: random.Random) -> str:
+    """Plays a card that fits whatever it is; else hints at a card of the partner's that fits; else discards its oldest,
+    unless it may be the last of its kind to matter; else whatever is left."""
+    seen = look(view.info)
+    names = {say.removeprefix("<answer>").removesuffix("</answer>"): say for say in view.say}
+    for place, (_, colours, ranks) in enumerate(seen.own, 1):
+        if all(seen.fireworks[colour] + 1 == int(rank) for colour in colours for rank in ranks):
+            return names[f"play {place}"]
+    useful = [known for known in seen.partner if seen.fireworks[known[0][0]] + 1 == int(known[0][1:])]
+    for card, colours, ranks in useful:
+        choices = [f"hint {card[1:]}"] * (len(ranks) > 1) + [f"hint {COLOURS[card[0]]}"] * (len(colours) > 1)
+        for name in choices:
+            if name in names:
+                return names[name]
+    dead = [
+        place
+        for place, (_, colours, ranks) in enumerate(seen.own, 1)
+        if all(int(rank) <= seen.fireworks[colour] for colour in colours for rank in ranks)
+    ]
+    for place in [*dead, 1]:
+        if f"discard {place}" in names:
+            return names[f"discard {place}"]
+    hints = [say for name, say in names.items() if name.startswith("hint")]
+    return rng.choice(hints or list(names.values()))
+
+
+def careless(view: SpielView, rng: random.Random) -> str:
+    """Plays any of its cards."""
+    return rng.choice([say for say in view.say if "play" in say])
+
+
+MiniHanabi.players = BASIC | {"cooperative": cooperative, "careless": careless}
