@@ -16,11 +16,24 @@ if TYPE_CHECKING:
     from marft.games.openspiel import SpielView
 
 
+HANDS = ("P0 hand: ", "P1 hand: ")
+
+
 def match_prize(view: SpielView, rng: random.Random) -> str:
     """Bids the card that equals the prize, else its nearest one."""
     line = next(line for line in view.info.splitlines() if line.startswith("Point card sequence:"))
     prize = int(line.split()[-1]) - 1
     return view.say[min(range(len(view.legal)), key=lambda i: abs(view.legal[i] - prize))]
+
+
+def _after(seen: str, label: str) -> str:
+    """What stands behind a label in OpenSpiel's observation, to the end of the line."""
+    start = seen.index(label) + len(label)
+    return seen[start : seen.index("\n", start)]
+
+
+def _hand(seen: str, player: int) -> str:
+    return f"Your cards: {_after(seen, HANDS[player]).rstrip()}."
 
 
 class Goofspiel(SpielGame):
@@ -65,27 +78,14 @@ class Goofspiel(SpielGame):
             own, other = bids[player], bids[1 - player]
             result = "You won it." if own > other else "The other won it." if other > own else "Nobody won it."
             told = result + " " if self.options.hidden_bids else f"The other bid {self._names[other]}. {result} "
-        prize, points = self._standing()
+        seen = self._state.observation_string(player)
+        prize = _after(seen, "Current point card: ")
+        points = _after(seen, "Points: ").split()
         score = f"Points: you {points[player]}, the other {points[1 - player]}."
-        return f"{told}{score} The prize is {prize}. {self._hand(player)} Your bid?"
-
-    def _standing(self) -> tuple[int, list[int]]:
-        """The prize turned up now and both players' points, from what has been logged."""
-        turned = [what + 1 for who, what in self._log if who == CHANCE]
-        bids = [what for who, what in self._log if who != CHANCE]
-        rounds = len(bids) // 2
-        if self.options.prizes != "random":
-            turned = list(range(1, self.options.cards + 1))
-            if self.options.prizes == "descending":
-                turned.reverse()
-        points = [0, 0]
-        for prize, first, second in zip(turned, bids[::2], bids[1::2], strict=False):
-            if first != second:
-                points[second > first] += prize
-        return turned[rounds], points
-
-    def _hand(self, player: int) -> str:
-        return f"Your cards: {' '.join([self._names[card] for card in self._legal[player]])}."
+        return f"{told}{score} The prize is {prize}. {_hand(seen, player)} Your bid?"
 
     def private(self, seat: str) -> str | None:
-        return self._hand(self._seat_of.index(seat)) if self.options.hidden_bids else None
+        if not self.options.hidden_bids:
+            return None
+        player = self._seat_of.index(seat)
+        return _hand(self._state.observation_string(player), player)

@@ -8,7 +8,6 @@ OpenSpiel's observation says of it, and it is said anew each turn.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,46 +23,53 @@ if TYPE_CHECKING:
     from marft.episode import Episode
     from marft.games.openspiel import SpielView
 
+CURRENT = "Cur player"
+"""Stands in an observation before the hand of whoever is to move."""
 COLOURS = {"R": "red", "Y": "yellow", "G": "green", "W": "white", "B": "blue"}
-OBSERVATION = re.compile(
-    r"Life tokens: (\d+)\nInfo tokens: (\d+)\nFireworks: (.*?) ?\nHands:\n(.*?)-----\n(.*?)Deck size: (\d+)\n"
-    r"Discards:(.*)",
-    re.DOTALL,
-)
 
 
 class Seen(NamedTuple):
     """OpenSpiel's observation taken apart. own, partner: (card or XX, possible colours, possible ranks), oldest first.
-    fireworks: colour -> highest rank played."""
+    fireworks: such as "R0 Y2", the highest rank played of each colour."""
 
     lives: int
     hints: int
-    fireworks: dict[str, int]
-    own: tuple[tuple[str, str, str], ...]
-    partner: tuple[tuple[str, str, str], ...]
+    fireworks: str
+    own: list[Card]
+    partner: list[Card]
     deck: int
     discards: str
 
 
+Card = tuple[str, str, str]
+
+
 @lru_cache(maxsize=8192)
+def _card(line: str) -> Card:
+    """Of a line such as "R1 || X1|RY1": the card, its possible colours, its possible ranks."""
+    possible = line[line.rindex("|") + 1 :]
+    colours = possible.rstrip("0123456789")
+    return line[:2], colours, possible[len(colours) :]
+
+
 def look(observation: str) -> Seen:
-    lives, hints, built, own, partner, deck, discards = OBSERVATION.fullmatch(observation).groups()
-    fireworks = {stack[0]: int(stack[1:]) for stack in built.split()}
-    return Seen(int(lives), int(hints), fireworks, _hand(own), _hand(partner), int(deck), discards.strip())
+    """Take an observation apart."""
+    lines = observation.split("\n")
+    between = lines.index("-----")
+    own = lines[5 if lines[4] == CURRENT else 4 : between]
+    partner = lines[between + (2 if lines[between + 1] == CURRENT else 1) : -2]
+    return Seen(
+        lives=int(lines[0].rpartition(" ")[2]),
+        hints=int(lines[1].rpartition(" ")[2]),
+        fireworks=lines[2][len("Fireworks: ") : -1],
+        own=[_card(line) for line in own],
+        partner=[_card(line) for line in partner],
+        deck=int(lines[-2].rpartition(" ")[2]),
+        discards=lines[-1][len("Discards:") :].strip(),
+    )
 
 
-def _hand(block: str) -> tuple[tuple[str, str, str], ...]:
-    cards = []
-    for line in block.splitlines():
-        if "|" in line:  # the other line marks whose turn it is
-            card, _, known = line.partition(" || ")
-            possible = known.partition("|")[2]
-            colours = possible.rstrip("0123456789")
-            cards.append((card, colours, possible[len(colours) :]))
-    return tuple(cards)
-
-
-def _known(hand: Iterable[tuple[str, str, str]]) -> str:
+def _known(hand: Iterable[Card]) -> str:
     return " ".join([f"{colours}/{ranks}" for _, colours, ranks in hand])
 
 
@@ -71,14 +77,16 @@ def _known(hand: Iterable[tuple[str, str, str]]) -> str:
 def describe(observation: str) -> tuple[str, str]:
     """The partner's cards, which only this player may see, and everything else there is to know now."""
     seen = look(observation)
-    fireworks = " ".join([f"{colour}{rank}" for colour, rank in seen.fireworks.items()])
-    shown = f"Your partner holds {' '.join([card for card, _, _ in seen.partner])} and"
+    shown = f"Your partner holds {' '.join([card[0] for card in seen.partner])} and"
     rest = (
         f"knows {_known(seen.partner)}. You know of yours {_known(seen.own)}.\n"
-        f"Fireworks {fireworks}, lives {seen.lives}, hints {seen.hints}, deck {seen.deck}, "
+        f"Fireworks {seen.fireworks}, lives {seen.lives}, hints {seen.hints}, deck {seen.deck}, "
         f"discarded {seen.discards or 'nothing'}. Your move?"
     )
     return shown, rest
+
+
+DEALT = ("", "")
 
 
 class MiniHanabi(SpielGame):
@@ -135,13 +143,17 @@ class MiniHanabi(SpielGame):
 
     def record(self, who: int, action: int) -> tuple[str, str]:
         """The move and, of a card put down, which it was, as the partner saw it."""
+        if who == CHANCE:
+            return DEALT
         hand = self.options.hand
-        if who == CHANCE or action >= 2 * hand:
-            return ("" if who == CHANCE else self._names[action], "")
-        seen = look(self._state.observation_string(1 - who))
-        card = seen.partner[action % hand][0]
-        fits = action >= hand and int(card[1:]) == seen.fireworks[card[0]] + 1
-        return self._names[action], f" ({card}{', it fits' if fits else ', it does not fit' * (action >= hand)})"
+        if action >= 2 * hand:
+            return self._names[action], ""
+        seen = self._state.observation_string(1 - who)
+        start = seen.index("-----\n" + CURRENT) + len("-----\n" + CURRENT) + 1
+        card = seen[start:].split("\n", action % hand + 1)[action % hand][:2]
+        built = seen[seen.index(card[0], seen.index("Fireworks:") + 10) + 1]
+        fits = int(card[1]) == int(built) + 1
+        return self._names[action], f" ({card})" if action < hand else f" ({card}, {'it fits' if fits else 'no fit'})"
 
     def news(self, player: int, events: Sequence[Event]) -> str:
         parts = [
@@ -165,11 +177,12 @@ def cooperative(view: SpielView, rng: random.Random) -> str:
     """Plays a card that fits whatever it is; else hints at a card of the partner's that fits; else discards its oldest,
     unless it may be the last of its kind to matter; else whatever is left."""
     seen = look(view.info)
+    built = {stack[0]: int(stack[1:]) for stack in seen.fireworks.split()}
     names = {say.removeprefix("<answer>").removesuffix("</answer>"): say for say in view.say}
     for place, (_, colours, ranks) in enumerate(seen.own, 1):
-        if all(seen.fireworks[colour] + 1 == int(rank) for colour in colours for rank in ranks):
+        if all(built[colour] + 1 == int(rank) for colour in colours for rank in ranks):
             return names[f"play {place}"]
-    useful = [known for known in seen.partner if seen.fireworks[known[0][0]] + 1 == int(known[0][1:])]
+    useful = [known for known in seen.partner if built[known[0][0]] + 1 == int(known[0][1:])]
     for card, colours, ranks in useful:
         choices = [f"hint {card[1:]}"] * (len(ranks) > 1) + [f"hint {COLOURS[card[0]]}"] * (len(colours) > 1)
         for name in choices:
@@ -178,7 +191,7 @@ def cooperative(view: SpielView, rng: random.Random) -> str:
     dead = [
         place
         for place, (_, colours, ranks) in enumerate(seen.own, 1)
-        if all(int(rank) <= seen.fireworks[colour] for colour in colours for rank in ranks)
+        if all(int(rank) <= built[colour] for colour in colours for rank in ranks)
     ]
     for place in [*dead, 1]:
         if f"discard {place}" in names:

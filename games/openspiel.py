@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from marft.episode import Episode
 
 SEATS = ("alice", "bob")
+ALONE = ((0,), (1,))
 ANSWER_LIMIT = 200
 """Characters within the answer's tags beyond which it is not compared with the actions."""
 NOT_READ = "Your answer was no legal one: {} was played instead."
@@ -202,17 +203,19 @@ class SpielGame(Game):
             state.apply_action(action)
             player = state.current_player()
         self._at_once = player == SIMULTANEOUS
+        self._legal: list[Sequence[int]] = [(), ()]
         if player >= 0:
-            self._movers: tuple[int, ...] = (player,)
-            self._legal = {player: state.legal_actions()}
+            self._movers: tuple[int, ...] = ALONE[player]
+            self._legal[player] = state.legal_actions()
         elif self._at_once:
-            self._legal = {mover: state.legal_actions(mover) for mover in (0, 1)}
-            self._movers = tuple(mover for mover, legal in self._legal.items() if legal)
+            self._legal = [state.legal_actions(0), state.legal_actions(1)]
+            self._movers = tuple([mover for mover in (0, 1) if self._legal[mover]])
         else:
-            self._movers, self._legal = (), {}
+            self._movers = ()
 
     def acting(self) -> tuple[str, ...]:
-        return tuple([self._seat_of[player] for player in self._movers])
+        seats = self._seat_of
+        return tuple([seats[player] for player in self._movers])
 
     def observe(self, seat: str) -> list[Message]:
         player = self._seat_of.index(seat)
@@ -225,14 +228,15 @@ class SpielGame(Game):
         return [Message("user", text)]
 
     def act(self, texts: Mapping[str, str]) -> StepResult:
-        if not self._movers:
+        movers, seats = self._movers, self._seat_of
+        if not movers:
             raise RuntimeError("the episode is over: call reset before act")
         chosen: dict[int, int] = {}
         unread = []
-        for player in self._movers:
+        for player in movers:
             self._told[player] = len(self._log)
             self._note[player] = ""
-            inner = read_answer(texts[self._seat_of[player]])
+            inner = read_answer(texts[seats[player]])
             action = None if inner is None else self.read(player, inner)
             if action is None or action not in self._legal[player]:
                 unread.append(player)
@@ -241,25 +245,28 @@ class SpielGame(Game):
         if unread:
             if self.options.invalid == "forfeit":
                 return self._forfeit(chosen, unread)
-            if self._coins is None:
-                self._coins = random.Random(f"{self._seed}/replacements")
-            for player in unread:
-                action = chosen[player] = self._coins.choice(self._legal[player])
-                self._note[player] = NOT_READ.format(self.name_of(player, action))
-        said = {self._seat_of[player]: self.name_of(player, chosen[player]) for player in self._movers}
-        self._advance(chosen)
-        return StepResult(self._pay(), said, tuple([self._seat_of[player] for player in unread]))
-
-    def _advance(self, chosen: Mapping[int, int]) -> None:
-        for player in self._movers:
-            self._log.append((player, self.record(player, chosen[player])))
+            self._replace(chosen, unread)
+        said = {}
+        for player in movers:
+            action = chosen[player]
+            said[seats[player]] = self.name_of(player, action)
+            self._log.append((player, self.record(player, action)))
         if self._at_once:
             self._state.apply_actions([chosen.get(player, 0) for player in (0, 1)])
         else:
-            self._state.apply_action(chosen[self._movers[0]])
-        self._moves += len(self._movers)
+            self._state.apply_action(action)
+        self._moves += len(movers)
         self.clock += 1
         self._settle()
+        return StepResult(self._pay(), said, tuple([seats[player] for player in unread]))
+
+    def _replace(self, chosen: dict[int, int], unread: Sequence[int]) -> None:
+        """Draw what is played for those whose answers were not read, and have them told."""
+        if self._coins is None:
+            self._coins = random.Random(f"{self._seed}/replacements")
+        for player in unread:
+            chosen[player] = self._coins.choice(self._legal[player])
+            self._note[player] = NOT_READ.format(self.name_of(player, chosen[player]))
 
     def _pay(self) -> dict[str, float]:
         if self._movers and not self._pays_on_the_way:
@@ -282,21 +289,15 @@ class SpielGame(Game):
         }
         self._forfeits = tuple(self._seat_of[player] for player in unread)
         self._paid, self._moves = returns, self._moves + len(self._movers)
-        self._movers, self._legal = (), {}
+        self._movers, self._legal = (), [(), ()]
         return StepResult(rewards, said, self._forfeits)
 
     def view(self, seat: str) -> SpielView:
         player = self._seat_of.index(seat)
-        legal = self._legal.get(player, ())
-        return SpielView(
-            game=self._string,
-            player=player,
-            legal=tuple(legal),
-            say=self._say(player, legal),
-            info=self.info(player),
-            history=tuple(self._state.history()) if self._open else None,
-            luck=self.luck(player),
-        )
+        legal = self._legal[player]
+        history = tuple(self._state.history()) if self._open else None
+        say, info, luck = self._say(player, legal), self.info(player), self.luck(player)
+        return SpielView(self._string, player, tuple(legal), say, info, history, luck)
 
     def _say(self, player: int, legal: Sequence[int]) -> tuple[str, ...]:
         says = self._says
