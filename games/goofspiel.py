@@ -21,13 +21,12 @@ HANDS = ("P0 hand: ", "P1 hand: ")
 
 def match_prize(view: SpielView, rng: random.Random) -> str:
     """Bids the card that equals the prize, else its nearest one."""
-    line = next(line for line in view.info.splitlines() if line.startswith("Point card sequence:"))
-    prize = int(line.split()[-1]) - 1
+    prize = int(_after(view.info, "Point card sequence: ").split()[-1]) - 1
     return view.say[min(range(len(view.legal)), key=lambda i: abs(view.legal[i] - prize))]
 
 
 def _after(seen: str, label: str) -> str:
-    """What stands behind a label in OpenSpiel's observation, to the end of the line."""
+    """What stands behind a label in OpenSpiel's information state, to the end of the line."""
     start = seen.index(label) + len(label)
     return seen[start : seen.index("\n", start)]
 
@@ -78,8 +77,8 @@ class Goofspiel(SpielGame):
             own, other = bids[player], bids[1 - player]
             result = "You won it." if own > other else "The other won it." if other > own else "Nobody won it."
             told = result + " " if self.options.hidden_bids else f"The other bid {self._names[other]}. {result} "
-        seen = self._state.observation_string(player)
-        prize = _after(seen, "Current point card: ")
+        seen = self.info(player)
+        prize = _after(seen, "Point card sequence: ").split()[-1]
         points = _after(seen, "Points: ").split()
         score = f"Points: you {points[player]}, the other {points[1 - player]}."
         return f"{told}{score} The prize is {prize}. {_hand(seen, player)} Your bid?"
@@ -88,4 +87,4 @@ class Goofspiel(SpielGame):
         if not self.options.hidden_bids:
             return None
         player = self._seat_of.index(seat)
-        return _hand(self._state.observation_string(player), player)
+        return _hand(self.info(player), player)

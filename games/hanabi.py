@@ -148,7 +148,7 @@ class MiniHanabi(SpielGame):
         hand = self.options.hand
         if action >= 2 * hand:
             return self._names[action], ""
-        seen = self._state.observation_string(1 - who)
+        seen = self.info(1 - who)
         start = seen.index("-----\n" + CURRENT) + len("-----\n" + CURRENT) + 1
         card = seen[start:].split("\n", action % hand + 1)[action % hand][:2]
         built = seen[seen.index(card[0], seen.index("Fireworks:") + 10) + 1]
@@ -161,10 +161,10 @@ class MiniHanabi(SpielGame):
             for who, (move, card) in events
             if who != CHANCE and (card or who != player)
         ]
-        return " ".join([*parts, *describe(self._state.observation_string(player))])
+        return " ".join([*parts, *describe(self.info(player))])
 
     def private(self, seat: str) -> str | None:
-        return describe(self._state.observation_string(self._seat_of.index(seat)))[0]
+        return describe(self.info(self._seat_of.index(seat)))[0]
 
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:

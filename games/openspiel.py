@@ -202,6 +202,7 @@ class SpielGame(Game):
             self._log.append((CHANCE, self.record(CHANCE, action)))
             state.apply_action(action)
             player = state.current_player()
+        self._infos: list[str | None] = [None, None]
         self._at_once = player == SIMULTANEOUS
         self._legal: list[Sequence[int]] = [(), ()]
         if player >= 0:
@@ -304,10 +305,15 @@ class SpielGame(Game):
         return tuple([says[action] for action in legal])
 
     def info(self, player: int) -> str:
-        """OpenSpiel's text of what `player` knows."""
-        if self._has_info:
-            return self._state.information_state_string(player)
-        return self._state.observation_string(player) if self._has_observation else ""
+        """OpenSpiel's text of what `player` knows now; made once between two actions."""
+        text = self._infos[player]
+        if text is None:
+            if self._has_info:
+                text = self._state.information_state_string(player)
+            else:
+                text = self._state.observation_string(player) if self._has_observation else ""
+            self._infos[player] = text
+        return text
 
     def luck(self, player: int) -> int:
         return 0
@@ -332,7 +338,7 @@ class SpielGame(Game):
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin._state = self._state.clone()
-        for name in ("_chance", "_coins", "_log", "_told", "_note", "_fixed"):
+        for name in ("_chance", "_coins", "_log", "_told", "_note", "_infos", "_fixed"):
             setattr(twin, name, copy(getattr(self, name)))
         return twin
 

@@ -66,9 +66,9 @@ class KuhnPoker(SpielGame):
 
 
 @lru_cache(maxsize=4096)
-def table(observation: str) -> tuple[str, str]:
-    """Own card, and round, public card and pot, in words, from OpenSpiel's observation."""
-    me, card, number, pot, *money, public = LEDUC.match(observation).groups()
+def table(info: str) -> tuple[str, str]:
+    """Own card, and round, public card and pot, in words, from OpenSpiel's information state."""
+    me, card, number, pot, *money, public = LEDUC.match(info).groups()
     paid = [PURSE - int(left) for left in money]
     own, other = paid[int(me)], paid[1 - int(me)]
     shown = f" The public card is the {CARDS[int(public)]}." if public is not None else ""
@@ -100,7 +100,7 @@ class LeducPoker(SpielGame):
         )
 
     def news(self, player: int, events: Sequence[Event]) -> str:
-        card, rest = table(self._state.observation_string(player))
+        card, rest = table(self.info(player))
         parts = [f"The other {self.said[what]}." for who, what in events if who == 1 - player]
         if events[0][0] == CHANCE and len(events) > 1 and events[1][0] == CHANCE:  # both cards were just dealt
             parts.insert(0, card)
@@ -109,7 +109,7 @@ class LeducPoker(SpielGame):
         return f"{' '.join([*parts, rest])} {', '.join(names[:-1])} or {names[-1]}?"
 
     def private(self, seat: str) -> str | None:
-        return table(self._state.observation_string(self._seat_of.index(seat)))[0]
+        return table(self.info(self._seat_of.index(seat)))[0]
 
 
 def by_card(view: SpielView, rng: random.Random) -> str:
