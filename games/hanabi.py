@@ -174,25 +174,28 @@ class MiniHanabi(SpielGame):
 
 
 def cooperative(view: SpielView, rng: random.Random) -> str:
-    """Plays a card that fits whatever it is; else hints at a card of the partner's that fits; else discards its oldest,
-    unless it may be the last of its kind to matter; else whatever is left."""
+    """Plays a card that fits whatever it is; else hints at one of the partner's that fits; else, with lives to spare
+    and the deck almost gone, plays the likeliest to fit; else discards a useless card or its oldest; else hints."""
     seen = look(view.info)
     built = {stack[0]: int(stack[1:]) for stack in seen.fireworks.split()}
     names = {say.removeprefix("<answer>").removesuffix("</answer>"): say for say in view.say}
+    chances, dead = {}, []
     for place, (_, colours, ranks) in enumerate(seen.own, 1):
-        if all(built[colour] + 1 == int(rank) for colour in colours for rank in ranks):
-            return names[f"play {place}"]
-    useful = [known for known in seen.partner if built[known[0][0]] + 1 == int(known[0][1:])]
-    for card, colours, ranks in useful:
-        choices = [f"hint {card[1:]}"] * (len(ranks) > 1) + [f"hint {COLOURS[card[0]]}"] * (len(colours) > 1)
-        for name in choices:
-            if name in names:
-                return names[name]
-    dead = [
-        place
-        for place, (_, colours, ranks) in enumerate(seen.own, 1)
-        if all(int(rank) <= built[colour] for colour in colours for rank in ranks)
-    ]
+        steps = [int(rank) - built[colour] for colour in colours for rank in ranks]
+        chances[place] = steps.count(1) / len(steps)
+        if max(steps) < 1:
+            dead.append(place)
+    likeliest = max(chances, key=chances.get)
+    if chances[likeliest] == 1:
+        return names[f"play {likeliest}"]
+    for card, colours, ranks in seen.partner:
+        if built[card[0]] + 1 == int(card[1:]):
+            choices = [f"hint {card[1:]}"] * (len(ranks) > 1) + [f"hint {COLOURS[card[0]]}"] * (len(colours) > 1)
+            for name in choices:
+                if name in names:
+                    return names[name]
+    if seen.lives > 1 and seen.deck <= 2 and chances[likeliest] > 0:
+        return names[f"play {likeliest}"]
     for place in [*dead, 1]:
         if f"discard {place}" in names:
             return names[f"discard {place}"]

@@ -67,7 +67,7 @@ class SpielOptions(Options):
 
 
 class TurnOptions(SpielOptions):
-    """first: the seat that is OpenSpiel's player 0; `random` draws it per episode."""
+    """first: the seat that is OpenSpiel's player 0, who moves first in most games; `random` draws it per episode."""
 
     first: Literal["alice", "bob", "random"] = "alice"
 
