@@ -28,28 +28,34 @@ CURRENT = "Cur player"
 COLOURS = {"R": "red", "Y": "yellow", "G": "green", "W": "white", "B": "blue"}
 
 
-class Seen(NamedTuple):
-    """OpenSpiel's observation taken apart. own, partner: (card or XX, possible colours, possible ranks), oldest first.
-    fireworks: such as "R0 Y2", the highest rank played of each colour."""
+class Card(NamedTuple):
+    """A card as one player sees it: "R1", or "XX" where it is hidden; its possible colours and ranks by the hints."""
 
-    lives: int
-    hints: int
+    face: str
+    colours: str
+    ranks: str
+    known: str
+
+
+class Seen(NamedTuple):
+    """OpenSpiel's observation taken apart; hands are oldest first, fireworks such as "R0 Y2" (highest rank played)."""
+
+    lives: str
+    hints: str
     fireworks: str
     own: list[Card]
     partner: list[Card]
-    deck: int
+    deck: str
     discards: str
-
-
-Card = tuple[str, str, str]
 
 
 @lru_cache(maxsize=8192)
 def _card(line: str) -> Card:
-    """Of a line such as "R1 || X1|RY1": the card, its possible colours, its possible ranks."""
+    """Of a line such as "R1 || X1|RY1"."""
     possible = line[line.rindex("|") + 1 :]
     colours = possible.rstrip("0123456789")
-    return line[:2], colours, possible[len(colours) :]
+    ranks = possible[len(colours) :]
+    return Card(line[:2], colours, ranks, f"{colours}/{ranks}")
 
 
 def look(observation: str) -> Seen:
@@ -59,31 +65,26 @@ def look(observation: str) -> Seen:
     own = lines[5 if lines[4] == CURRENT else 4 : between]
     partner = lines[between + (2 if lines[between + 1] == CURRENT else 1) : -2]
     return Seen(
-        lives=int(lines[0].rpartition(" ")[2]),
-        hints=int(lines[1].rpartition(" ")[2]),
-        fireworks=lines[2][len("Fireworks: ") : -1],
-        own=[_card(line) for line in own],
-        partner=[_card(line) for line in partner],
-        deck=int(lines[-2].rpartition(" ")[2]),
-        discards=lines[-1][len("Discards:") :].strip(),
+        lines[0][len("Life tokens: ") :],
+        lines[1][len("Info tokens: ") :],
+        lines[2][len("Fireworks: ") : -1],
+        [_card(line) for line in own],
+        [_card(line) for line in partner],
+        lines[-2][len("Deck size: ") :],
+        lines[-1][len("Discards:") :].strip() or "nothing",
     )
-
-
-def _known(hand: Iterable[Card]) -> str:
-    return " ".join([f"{colours}/{ranks}" for _, colours, ranks in hand])
 
 
 @lru_cache(maxsize=8192)
 def describe(observation: str) -> tuple[str, str]:
     """The partner's cards, which only this player may see, and everything else there is to know now."""
-    seen = look(observation)
-    shown = f"Your partner holds {' '.join([card[0] for card in seen.partner])} and"
-    rest = (
-        f"knows {_known(seen.partner)}. You know of yours {_known(seen.own)}.\n"
-        f"Fireworks {seen.fireworks}, lives {seen.lives}, hints {seen.hints}, deck {seen.deck}, "
-        f"discarded {seen.discards or 'nothing'}. Your move?"
+    lives, hints, fireworks, own, partner, deck, discards = look(observation)
+    faces = " ".join([card.face for card in partner])
+    theirs, mine = " ".join([card.known for card in partner]), " ".join([card.known for card in own])
+    return f"Your partner holds {faces} and", (
+        f"knows {theirs}. You know of yours {mine}.\nFireworks {fireworks}, lives {lives}, hints {hints}, deck {deck}, "
+        f"discarded {discards}. Your move?"
     )
-    return shown, rest
 
 
 DEALT = ("", "")
@@ -180,7 +181,7 @@ def cooperative(view: SpielView, rng: random.Random) -> str:
     built = {stack[0]: int(stack[1:]) for stack in seen.fireworks.split()}
     names = {say.removeprefix("<answer>").removesuffix("</answer>"): say for say in view.say}
     chances, dead = {}, []
-    for place, (_, colours, ranks) in enumerate(seen.own, 1):
+    for place, (_, colours, ranks, _) in enumerate(seen.own, 1):
         steps = [int(rank) - built[colour] for colour in colours for rank in ranks]
         chances[place] = steps.count(1) / len(steps)
         if max(steps) < 1:
@@ -188,13 +189,13 @@ def cooperative(view: SpielView, rng: random.Random) -> str:
     likeliest = max(chances, key=chances.get)
     if chances[likeliest] == 1:
         return names[f"play {likeliest}"]
-    for card, colours, ranks in seen.partner:
+    for card, colours, ranks, _ in seen.partner:
         if built[card[0]] + 1 == int(card[1:]):
             choices = [f"hint {card[1:]}"] * (len(ranks) > 1) + [f"hint {COLOURS[card[0]]}"] * (len(colours) > 1)
             for name in choices:
                 if name in names:
                     return names[name]
-    if seen.lives > 1 and seen.deck <= 2 and chances[likeliest] > 0:
+    if int(seen.lives) > 1 and int(seen.deck) <= 2 and chances[likeliest] > 0:
         return names[f"play {likeliest}"]
     for place in [*dead, 1]:
         if f"discard {place}" in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -71,4 +72,9 @@ class RockPaperScissors(SpielGame):
         return f"The other threw {THROWS[other]}: {RESULTS[(own - other) % 3]}. Your throw?"
 
     def luck(self, player: int) -> int:
-        return random.Random(f"{self._seed}/luck/{player}").getrandbits(31)
+        return _luck(self._seed, player)
+
+
+@lru_cache(maxsize=1024)
+def _luck(seed: int, player: int) -> int:
+    return random.Random(f"{seed}/luck/{player}").getrandbits(31)
