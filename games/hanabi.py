@@ -87,9 +87,6 @@ def describe(observation: str) -> tuple[str, str]:
     )
 
 
-DEALT = ("", "")
-
-
 class MiniHanabi(SpielGame):
     """Hanabi for two, small unless told otherwise."""
 
@@ -142,14 +139,12 @@ class MiniHanabi(SpielGame):
             "or <answer>hint red</answer>"
         )
 
-    def record(self, who: int, action: int) -> tuple[str, str]:
+    def record(self, player: int, action: int) -> tuple[str, str]:
         """The move and, of a card put down, which it was, as the partner saw it."""
-        if who == CHANCE:
-            return DEALT
         hand = self.options.hand
         if action >= 2 * hand:
             return self._names[action], ""
-        seen = self.info(1 - who)
+        seen = self.info(1 - player)
         start = seen.index("-----\n" + CURRENT) + len("-----\n" + CURRENT) + 1
         card = seen[start:].split("\n", action % hand + 1)[action % hand][:2]
         built = seen[seen.index(card[0], seen.index("Fireworks:") + 10) + 1]
@@ -157,11 +152,10 @@ class MiniHanabi(SpielGame):
         return self._names[action], f" ({card})" if action < hand else f" ({card}, {'it fits' if fits else 'no fit'})"
 
     def news(self, player: int, events: Sequence[Event]) -> str:
-        parts = [
-            f"{'You' if who == player else 'Partner'}: {move}{card}."
-            for who, (move, card) in events
-            if who != CHANCE and (card or who != player)
-        ]
+        parts = []
+        for who, what in events:
+            if who != CHANCE and (what[1] or who != player):  # a hint one gave oneself is no news
+                parts.append(f"{'You' if who == player else 'Partner'}: {what[0]}{what[1]}.")
         return " ".join([*parts, *describe(self.info(player))])
 
     def private(self, seat: str) -> str | None:

@@ -35,7 +35,7 @@ ANSWER_LIMIT = 200
 NOT_READ = "Your answer was no legal one: {} was played instead."
 
 Event = tuple[int, Any]
-"""(who, what) as logged by `record`: who is a player or CHANCE."""
+"""(who, what): a player and what `record` made of its action, or CHANCE and its outcome."""
 
 
 def read_answer(text: str) -> str | None:
@@ -110,6 +110,7 @@ class SpielGame(Game):
         self._names = tuple(self.actions())
         self._ids = {name: action for action, name in enumerate(self._names)}
         self._says = tuple(answer(name) for name in self._names)
+        self._bare = dict(zip(self._says, range(len(self._names)), strict=True))  # what needs no parsing
         self._rules = (self.rules(0), self.rules(1))
         self._fixed: deque[int] = deque()
 
@@ -132,8 +133,8 @@ class SpielGame(Game):
         """What `player`, about to act, is told: the events since it was last told, the position, the question."""
         raise NotImplementedError
 
-    def record(self, who: int, action: int) -> Any:
-        """What is logged of an action about to be applied."""
+    def record(self, player: int, action: int) -> Any:
+        """What is logged of a player's action about to be applied; of chance it is OpenSpiel's number."""
         return action
 
     def name_of(self, player: int, action: int) -> str:
@@ -199,7 +200,7 @@ class SpielGame(Game):
         player = state.current_player()
         while player == CHANCE:
             action = self._draw(state.chance_outcomes())
-            self._log.append((CHANCE, self.record(CHANCE, action)))
+            self._log.append((CHANCE, action))
             state.apply_action(action)
             player = state.current_player()
         self._infos: list[str | None] = [None, None]
@@ -237,8 +238,10 @@ class SpielGame(Game):
         for player in movers:
             self._told[player] = len(self._log)
             self._note[player] = ""
-            inner = read_answer(texts[seats[player]])
-            action = None if inner is None else self.read(player, inner)
+            text = texts[seats[player]]
+            action = self._bare.get(text)
+            if action is None and (inner := read_answer(text)) is not None:
+                action = self.read(player, inner)
             if action is None or action not in self._legal[player]:
                 unread.append(player)
             else:
@@ -389,8 +392,8 @@ class OpenSpiel(SpielGame):
             "Answer with one of the legal answers, like this: <answer>the answer</answer>."
         )
 
-    def record(self, who: int, action: int) -> str:
-        return self._state.action_to_string(who, action)
+    def record(self, player: int, action: int) -> str:
+        return self._state.action_to_string(player, action)
 
     def name_of(self, player: int, action: int) -> str:
         return self._state.action_to_string(player, action)
