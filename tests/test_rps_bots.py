@@ -72,6 +72,13 @@ def test_every_program_is_the_same_again_whatever_runs_beside_it(home):
     assert len(drawn) > 15  # most programs draw, and another seed is another match
 
 
+def test_a_match_is_one_child_and_a_branch_another(home):
+    own = match(home, "iocainebot", 1, throws(1, 40))
+    assert home.alive == 1
+    home.throw("iocainebot", 1, own[:20], throws(1, 40)[:20])
+    assert home.alive == 2
+
+
 def test_matches_that_share_a_beginning_part_without_mixing(home):
     whole = throws(0, 30)
     other = whole[:15] + bytes((throw + 1) % 3 for throw in whole[15:])

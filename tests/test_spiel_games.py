@@ -387,6 +387,16 @@ def test_a_replacement_is_legal_told_and_drawn_evenly():
     assert all(60 < drawn.count(cell) < 140 for cell in "123456789")
 
 
+def test_a_replacement_is_told_once():
+    game = make_game("tic_tac_toe")
+    game.reset(0)
+    for text, note in (("?", True), (None, False)):
+        game.act({"alice": game.view("alice").say[0] if text is None else text})
+        game.act({"bob": game.view("bob").say[0]})
+        assert game.observe("alice")[0].text.startswith("Your answer was no legal one") == note
+        assert not game.observe("alice")[0].text.startswith("You play")
+
+
 def totals(game, *steps):
     earned = dict.fromkeys(game.seats, 0.0)
     for texts in steps:
