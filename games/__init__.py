@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from marft.errors import RecipeError
 from marft.game import Game, Options
+from marft.games.any_openspiel import OpenSpiel
 from marft.games.boards import ConnectFour, TicTacToe
 from marft.games.goofspiel import Goofspiel
 from marft.games.hanabi import MiniHanabi
 from marft.games.liars_dice import LiarsDice
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
-from marft.games.openspiel import OpenSpiel
 from marft.games.poker import KuhnPoker, LeducPoker
 from marft.games.rock_paper_scissors import RockPaperScissors
 from marft.lookup import cannot_import, explain, load_module, nearest, short

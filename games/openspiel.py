@@ -1,7 +1,7 @@
-"""Games whose rules OpenSpiel knows, played through text: one adapter, and the generic game `openspiel` on top of it.
+"""Games whose rules OpenSpiel knows, played through text: the adapter they share.
 
 OpenSpiel decides what is legal, what follows and what is paid; this module keeps who was told what, reads answers, and
-draws chance. A game of its own wording subclasses SpielGame and says five things: the OpenSpiel game string, the rules,
+draws chance. A game subclasses SpielGame and says five things: the OpenSpiel game string, the rules,
 the names of the actions, what is new, and what is secret.
 
 Invariants: chance comes from a generator seeded by `reset` alone, replacements of unreadable answers from a second one,
@@ -17,12 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
-
-from marft.errors import RecipeError
 from marft.game import Game, Message, Options, StepResult
 from marft.games.outcomes import outcome_metrics
-from marft.games.spiel import CHANCE, SIMULTANEOUS, import_pyspiel, load_game
+from marft.games.spiel import CHANCE, SIMULTANEOUS, load_game
 from marft.games.spiel_players import BASIC
 
 if TYPE_CHECKING:
@@ -351,72 +348,3 @@ class SpielGame(Game):
         that were unreadable or illegal. length: mean number of decisions. The same per seat as "seat/name" (the return
         as return_seat) and per side as "first/name", "second/name" (who was OpenSpiel's player 0 and 1)."""
         return outcome_metrics(episodes, SEATS, SEATS if seats is None else seats)
-
-
-class OpenSpiel(SpielGame):
-    """Any two-player game of OpenSpiel, in OpenSpiel's own words."""
-
-    name = "openspiel"
-
-    class Options(TurnOptions):
-        """game: an OpenSpiel game string with two players, such as "oware" or "mnk(m=4,n=4,k=3)"."""
-
-        game: str = Field("tic_tac_toe", min_length=1, max_length=1000)
-
-    def spiel(self) -> str:
-        return self.options.game
-
-    def load(self) -> Any:
-        pyspiel = import_pyspiel(f"game {self.name}")
-        try:
-            game = load_game(self._string)
-        except pyspiel.SpielError as error:
-            raise RecipeError(f"game.game: OpenSpiel cannot load {self._string!r:.200}: {error}") from error
-        kind, problem = game.get_type(), None
-        if game.num_players() != 2:
-            problem = f"has {game.num_players()} players, not 2"
-        elif kind.chance_mode.name == "SAMPLED_STOCHASTIC":
-            problem = "hides its chance, which then no seed decides"
-        elif kind.dynamics.name == "MEAN_FIELD":
-            problem = "is a mean-field game"
-        elif not (kind.provides_information_state_string or kind.provides_observation_string):
-            problem = "has no text of its states"
-        if problem:
-            raise RecipeError(f"game.game: {self._string!r:.200} {problem}; choose another game")
-        return game
-
-    def rules(self, player: int) -> str:
-        kind = self._spiel.get_type()
-        return (
-            f"You play {kind.long_name} ({self._string}) against another player; you are player {player} of 0 and 1. "
-            "Answer with one of the legal answers, like this: <answer>the answer</answer>."
-        )
-
-    def record(self, player: int, action: int) -> str:
-        return self._state.action_to_string(player, action)
-
-    def name_of(self, player: int, action: int) -> str:
-        return self._state.action_to_string(player, action)
-
-    def read(self, player: int, inner: str) -> int | None:
-        inner = " ".join(inner[: 2 * ANSWER_LIMIT].split())
-        names = {" ".join(self.name_of(player, action).split()): action for action in self._legal[player]}
-        if inner in names:
-            return names[inner]
-        alike = [action for name, action in names.items() if name.lower() == inner.lower()]
-        return alike[0] if len(alike) == 1 else None
-
-    def news(self, player: int, events: Sequence[Event]) -> str:
-        moves = [what for who, what in events if who == 1 - player] if self._open else []
-        played = f"The other played {', '.join(moves)}.\n" if moves else ""
-        legal = "; ".join(self.name_of(player, action) for action in self._legal[player])
-        return f"{played}{self._known(player)} {legal}\nYour answer?"
-
-    def _known(self, player: int) -> str:
-        return f"{'Position' if self._open else 'You know'}:\n{self.info(player)}\nLegal answers:"
-
-    def private(self, seat: str) -> str | None:
-        return None if self._open else self._known(self._seat_of.index(seat))
-
-    def _say(self, player: int, legal: Sequence[int]) -> tuple[str, ...]:
-        return tuple(answer(self.name_of(player, action)) for action in legal)

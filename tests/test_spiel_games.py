@@ -2,17 +2,12 @@
 
 import random
 import re
-import sys
-import time
 from itertools import permutations
 
 import pyspiel
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from marft.compliance import NASTY, check_game
-from marft.errors import RecipeError
+from marft.compliance import check_game
 from marft.game import play_scripted
 from marft.games import GAMES, make_game
 from marft.games.openspiel import SpielGame, answer, read_answer
@@ -271,132 +266,6 @@ def test_rules_are_told_once_and_then_only_what_is_new(name):
             assert not any("You play" in text for text in texts[1:])
 
 
-PIECES = st.sampled_from(
-    ["<answer>", "</answer>", "<answer", "answer>", "</", ">", "1", "5", "bet", " ", "\n", "²", "<A>"]
-)
-any_text = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=12).map("".join), st.sampled_from(NASTY[:19]))
-
-
-@given(text=any_text)
-def test_the_last_complete_answer_counts(text):
-    found = re.findall(r"<answer>((?:(?!<answer>|</answer>).)*)</answer>", text, re.DOTALL)
-    assert read_answer(text) == (found[-1] if found else None)
-
-
-@pytest.mark.parametrize(
-    ("text", "read"),
-    [
-        ("<answer>5</answer>", "5"),
-        ("first <answer>1</answer>, no: <answer>2</answer> it is", "2"),
-        ("<answer>1</answer><answer>", "1"),
-        ("<answer>1<answer>2</answer></answer>", "2"),
-        ("<think><answer>1</answer></think>", "1"),
-        ("<answer></answer>", ""),
-        ("</answer>5<answer>", None),
-        ("<ANSWER>5</ANSWER>", None),
-        ("5", None),
-    ],
-)
-def test_answers_known_by_heart(text, read):
-    assert read_answer(text) == read
-
-
-@pytest.mark.parametrize(
-    ("text", "action"),
-    [
-        ("<answer> BET\n</answer>", "bet"),
-        ("<answer>Bet</answer>", "bet"),
-        ("<answer>bet.</answer>", None),
-        ("<answer>b et</answer>", None),
-        ("<answer>I bet</answer>", None),
-        ("<answer></answer>", None),
-        ("bet", None),
-    ],
-)
-def test_an_action_is_read_whatever_its_case_and_outer_spaces(text, action):
-    game = make_game("kuhn_poker")
-    game.reset(0)
-    result = game.act({"alice": text})
-    assert result.invalid == (() if action else ("alice",))
-    if action:
-        assert result.actions == {"alice": action}
-
-
-@pytest.mark.parametrize("cell", ["0", "10", "²", "١", "５", "-1", "1.0", "one"])
-def test_no_other_number_names_a_cell(cell):
-    game = make_game("tic_tac_toe")
-    game.reset(0)
-    assert game.act({"alice": answer(cell)}).invalid == ("alice",)
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), name=st.sampled_from([*OWN_WORDS, "openspiel"]), seed=st.integers(0, 2**63))
-def test_any_text_is_survived_and_an_illegal_one_counted(data, name, seed):
-    game = make_game(name, {"invalid": data.draw(st.sampled_from(["random", "forfeit"]))})
-    game.reset(seed)
-    for _ in range(4):
-        if seats := game.acting():
-            legal = {seat: [read_answer(say) for say in game.view(seat).say] for seat in seats}
-            texts = {seat: data.draw(any_text) for seat in seats}
-            result = game.act(texts)
-            for seat in seats:
-                given_name = " ".join((read_answer(texts[seat]) or "").split()).lower()
-                assert (seat in result.invalid) == (given_name not in legal[seat])
-                assert result.actions[seat] in [*legal[seat], "forfeit"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<answer>" * 125_000,
-        "<answer>" + "x" * 1_000_000 + "</answer>",
-        "<answer></answer>" * 60_000,
-        "</answer>" * 110_000,
-        "<answer" * 140_000,
-        "<answer>" + " " * 1_000_000 + "5</answer>",
-    ],
-)
-@pytest.mark.parametrize("name", ["tic_tac_toe", "openspiel"])
-def test_a_megabyte_is_read_at_once(name, text):
-    game = make_game(name)
-    game.reset(0)
-    start = time.perf_counter()
-    game.act({"alice": text})
-    assert time.perf_counter() - start < 0.2
-
-
-def test_who_stands_first_follows_the_option():
-    for first in ("alice", "bob"):
-        game = make_game("tic_tac_toe", {"first": first})
-        game.reset(0)
-        assert game.acting() == (first,)
-    game, firsts = make_game("tic_tac_toe", {"first": "random"}), []
-    for seed in range(400):
-        game.reset(seed)
-        firsts += game.acting()
-    assert 150 < firsts.count("alice") < 250
-
-
-def test_a_replacement_is_legal_told_and_drawn_evenly():
-    game, drawn = make_game("tic_tac_toe"), []
-    for seed in range(900):
-        game.reset(seed)
-        drawn.append(game.act({"alice": answer("10")}).actions["alice"])
-        game.act({"bob": game.view("bob").say[0]})
-        assert f"Your answer was no legal one: {drawn[-1]} was played instead. O took" in game.observe("alice")[0].text
-    assert all(60 < drawn.count(cell) < 140 for cell in "123456789")
-
-
-def test_a_replacement_is_told_once():
-    game = make_game("tic_tac_toe")
-    game.reset(0)
-    for text, note in (("?", True), (None, False)):
-        game.act({"alice": game.view("alice").say[0] if text is None else text})
-        game.act({"bob": game.view("bob").say[0]})
-        assert game.observe("alice")[0].text.startswith("Your answer was no legal one") == note
-        assert not game.observe("alice")[0].text.startswith("You play")
-
-
 def totals(game, *steps):
     earned = dict.fromkeys(game.seats, 0.0)
     for texts in steps:
@@ -405,27 +274,6 @@ def totals(game, *steps):
     assert game.acting() == ()
     assert earned == game.facts()["returns"]
     return earned["alice"], earned["bob"]
-
-
-def test_a_forfeit_costs_the_games_worst_return():
-    def start(name, **options):
-        game = make_game(name, {"invalid": "forfeit", **options})
-        game.reset(0)
-        return game
-
-    kuhn = start("kuhn_poker")
-    assert totals(kuhn, {"alice": "raise"}) == (-2, 2)
-    assert kuhn.facts()["forfeits"] == ["alice"]
-    assert totals(start("leduc_poker"), {"alice": "raise"}, {"bob": "pass"}) == (13, -13)
-    throws = start("rock_paper_scissors", throws=7)
-    assert totals(throws, {"alice": "rock", "bob": "scissors"}, {"alice": "lizard", "bob": "rock"}) == (-7, 7)
-    both = start("rock_paper_scissors", throws=7)
-    assert totals(both, {"alice": "lizard", "bob": "spock"}) == (-7, -7)
-    hanabi = start("mini_hanabi")
-    hanabi.deal([0, 0, 0, 2, 2, 2])
-    assert totals(hanabi, {"alice": "play 1"}, {"bob": "play 9"}) == (0, 0)
-    deal = start("openspiel", game="bargaining")
-    assert totals(deal, {"alice": "no"}) == (0, 0)
 
 
 def test_fixed_deals_give_known_returns():
@@ -477,44 +325,3 @@ def test_acting_after_the_end_is_the_callers_defect():
     game.act({"bob": answer("pass")})
     with pytest.raises(RuntimeError, match="over"):
         game.act({"alice": answer("bet")})
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"game": "no_such_game"}, "cannot load 'no_such_game'"),
-        ({"game": "kuhn_poker(players=3)"}, "has 3 players"),
-        ({"game": "kuhn_poker(players=300)"}, "cannot load"),
-        ({"game": "2048"}, "has 1 players"),
-        ({"game": "bridge_uncontested_bidding"}, "hides its chance"),
-        ({"game": ""}, "game.game"),
-        ({"first": "carol"}, "game.first"),
-        ({"invalid": "penalty"}, "game.invalid"),
-    ],
-)
-def test_a_bad_option_is_named(options, said):
-    with pytest.raises(RecipeError, match=re.escape(said)):
-        make_game("openspiel", options)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "said"),
-    [
-        ("connect_four", {"in_a_row": 9}, "in_a_row 9"),
-        ("mini_hanabi", {"colours": 1, "ranks": 2}, "hand 3 for two needs 6 cards of a deck of 4"),
-        ("rock_paper_scissors", {"throws": 1001}, "game.throws"),
-        ("goofspiel", {"cards": 1}, "game.cards"),
-        ("goofspiel", {"first": "bob"}, "first"),
-    ],
-)
-def test_options_that_do_not_fit_the_game_are_refused(name, options, said):
-    with pytest.raises(RecipeError, match=re.escape(said)):
-        make_game(name, options)
-
-
-def test_without_openspiel_the_way_to_get_it_is_told(monkeypatch):
-    load_game.cache_clear()
-    monkeypatch.setitem(sys.modules, "pyspiel", None)
-    for name in [*OWN_WORDS, "openspiel"]:
-        with pytest.raises(RecipeError, match=re.escape("pip install marft[games]")):
-            make_game(name)
