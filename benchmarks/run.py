@@ -19,6 +19,7 @@ import speed
 import torch
 import typer
 
+import games
 from marft.cli import quiet_libraries
 
 HERE = Path(__file__).parent
@@ -31,7 +32,7 @@ def main(
     """Measure everything and write the table."""
     quiet_libraries()
     tables = [
-        ("Games", speed.decisions(rounds)),
+        ("Games, one core, text included, random play", games.decisions(rounds)),
         ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
         ("Keys and values kept from turn to turn", speed.cache_reuse(rounds)),
         ("Peak memory by number of agents", memory()),

@@ -1,4 +1,4 @@
-"""The timed parts of the benchmark: games, rollout, update, and what keeping keys and values is worth."""
+"""The timed parts of the benchmark: rollout, update, and what keeping keys and values is worth."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from accelerate import Accelerator
 from timing import medians
 
 from marft.engines import hf
-from marft.game import play_scripted
-from marft.games import make_game
 from marft.recipe import load_recipe
 from marft.rollout import plan_update
 from marft.train import update as update_module
@@ -36,20 +34,6 @@ def trainer(*overrides: str) -> Trainer:
     for name, learner in made.learners.items():
         made.engine.publish(name, learner.version)
     return made
-
-
-def decisions(rounds: int) -> list[tuple[str, str]]:
-    """Decisions a second through observe and act, scripted players answering."""
-    game = make_game("prisoners_dilemma", {"rounds": 100})
-    players = {"alice": game.players["AllC"], "bob": game.players["AllD"]}
-    episodes = 200
-
-    def play() -> None:
-        for seed in range(episodes):
-            play_scripted(game, seed, players)
-
-    seconds = medians({"play": play}, rounds)["play"]
-    return [("prisoner's dilemma with scripted players, one core", f"{episodes * 200 / seconds:,.0f} decisions/s")]
 
 
 class ModelClock:

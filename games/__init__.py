@@ -16,15 +16,22 @@ from pydantic import ValidationError
 
 from marft.errors import RecipeError
 from marft.game import Game, Options
+from marft.games.any_openspiel import OpenSpiel
 from marft.games.auction import SealedBidAuction
 from marft.games.bandit import Bandit
 from marft.games.battle_royale import BattleRoyale
+from marft.games.boards import ConnectFour, TicTacToe
 from marft.games.deal_or_no_deal import DealOrNoDeal
 from marft.games.fishery import Fishery
 from marft.games.gama_games import DinersDilemma, DivideDollar, ElFarol, GuessTwoThirds, PublicGoodsTokens
+from marft.games.goofspiel import Goofspiel
+from marft.games.hanabi import MiniHanabi
+from marft.games.liars_dice import LiarsDice
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
 from marft.games.pirates import Pirates
+from marft.games.poker import KuhnPoker, LeducPoker
 from marft.games.public_goods import PublicGoods, SequentialPublicGoods
+from marft.games.rock_paper_scissors import RockPaperScissors
 from marft.games.split import Split
 from marft.games.trust_and_split import TrustAndSplit
 from marft.games.trust_game import TrustGame
@@ -56,6 +63,15 @@ _BUILT_IN: tuple[type[Game], ...] = (
     SealedBidAuction,
     BattleRoyale,
     Pirates,
+    TicTacToe,
+    ConnectFour,
+    KuhnPoker,
+    LeducPoker,
+    LiarsDice,
+    MiniHanabi,
+    Goofspiel,
+    RockPaperScissors,
+    OpenSpiel,
     Bandit,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}

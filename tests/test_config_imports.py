@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-OPTIONAL = ("trl", "deepspeed", "datasets", "vllm")
+OPTIONAL = ("trl", "deepspeed", "datasets", "vllm", "pyspiel", "open_spiel")
 
 
 def modules_after(imports, before=""):
