@@ -8,6 +8,7 @@ weights (LoRA on it) has no such vector; its chunks are made once more in the ba
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,8 +50,9 @@ def token_scores(
     The log-prob is that of the tempered distribution. Only `sampled` looks at top-k and top-p, because an engine's
     log-probs do: the ratio of the full to the truncated distribution is the importance weight that is due.
     """
-    size = max(1, LOGITS_AT_ONCE * (1 if hidden_N.device.type == "cpu" else ON_ACCELERATORS) // vocabulary)
-    chunks = list(zip(hidden_N.split(size), target_N.split(size), strict=True))
+    most = max(1, LOGITS_AT_ONCE * (1 if hidden_N.device.type == "cpu" else ON_ACCELERATORS) // vocabulary)
+    count = max(1, math.ceil(len(hidden_N) / most))  # of equal chunks: a small last one would be as slow as a large one
+    chunks = list(zip(hidden_N.chunk(count), target_N.chunk(count), strict=True))
     none_0V = head(hidden_N[:0].detach())  # tells whether the head is trained, and the kind of logits it makes
     if none_0V.requires_grad:
 
@@ -63,7 +65,7 @@ def token_scores(
     graded = torch.is_grad_enabled() and hidden_N.requires_grad
     slopes = (1 + entropy_gradient) if graded else 0
     dtype = torch.promote_types(none_0V.dtype, torch.float32)
-    work_2CV = none_0V.new_empty((2, min(size, len(hidden_N)), none_0V.shape[-1]), dtype=dtype)
+    work_2CV = none_0V.new_empty((2, len(chunks[0][0]), none_0V.shape[-1]), dtype=dtype)
     *scores, logp_slope_N, entropy_slope_N = _join(_score_frozen(head, *c, sampling, work_2CV, slopes) for c in chunks)
     logp_N, entropy_N, sampled_N = scores
     if slopes > 0:
