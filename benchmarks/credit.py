@@ -6,6 +6,8 @@ that it is made for: critics a value, m_grpo and public_baseline roles and rewar
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from timing import medians
 
@@ -26,7 +28,9 @@ def table(rounds: int) -> list[tuple[str, str]]:
     """The critic-free presets, slowest first, then those with a critic."""
     columns = turns()
     tables = {name: _of_preset(name, columns) for name in PRESETS}
-    seconds = medians({name: lambda name=name: assess(name, tables[name]) for name in PRESETS}, rounds)
+    seconds = medians(
+        {name: lambda name=name: assess(name, tables[name]) for name in PRESETS}, rounds, time.process_time
+    )
     critics = {name for name in PRESETS if "critic" in PRESETS[name].needs}
     slowest_first = sorted(PRESETS, key=lambda name: (name in critics, -seconds[name]))
     return [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -112,7 +113,7 @@ def table(rounds: int) -> list[tuple[str, str]]:
 
 def _row(name: str, sides: tuple[str, str], width: int, tokens: int, rounds: int) -> tuple[str, str]:
     batch = make_batch(width, tokens)
-    seconds = medians({side: lambda side=side: SIDES[side](batch) for side in sides}, rounds)
+    seconds = medians({side: lambda side=side: SIDES[side](batch) for side in sides}, rounds, time.process_time)
     mine, other = seconds.values()
     my_peak, other_peak = (run_alone(Path(__file__), side, width, tokens) for side in sides)
     return name, (

@@ -34,8 +34,11 @@ def main(
         ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
         ("Keys and values kept from turn to turn", speed.cache_reuse(rounds)),
         ("Peak memory by number of agents", memory()),
-        ("Token loss against bare log_softmax and gather, vocabulary 151,936, one thread", loss.table(rounds)),
-        ("Advantages of 1,000,000 turns by preset, one core", credit.table(rounds)),
+        (
+            "Token loss against bare log_softmax and gather, vocabulary 151,936, processor time of one thread",
+            loss.table(rounds),
+        ),
+        ("Advantages of 1,000,000 turns by preset, processor time of one core", credit.table(rounds)),
     ]
     out.write_text(render(tables), encoding="utf-8")
     print(out.read_text(encoding="utf-8"))
