@@ -7,10 +7,10 @@ the same 16 rows of 128 tokens in all whatever N is.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 
 import numpy as np
+from peak import own_peak
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from marft.bank import AdapterBank
@@ -52,7 +52,7 @@ def main(agents: int) -> None:
     print(
         json.dumps(
             {
-                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak": own_peak(),
                 "base": base,
                 "adapters": 4
                 * 3

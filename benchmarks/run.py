@@ -1,4 +1,4 @@
-"""Speed and memory of rollout and update on the tiny model, written to benchmarks/RESULTS.md.
+"""Speed and memory of rollout, update, token loss and credit, written to benchmarks/RESULTS.md.
 
 Every figure is measured in this run: medians over repeated, interleaved rounds after a warm-up. Ratios are what to
 read; absolute numbers belong to the machine they were made on.
@@ -6,18 +6,17 @@ read; absolute numbers belong to the machine they were made on.
 
 from __future__ import annotations
 
-import json
-import os
 import platform
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
+import credit
+import loss
 import speed
 import torch
 import typer
+from peak import run_alone
 
 import games
 from marft.cli import quiet_libraries
@@ -36,6 +35,11 @@ def main(
         ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
         ("Keys and values kept from turn to turn", speed.cache_reuse(rounds)),
         ("Peak memory by number of agents", memory()),
+        (
+            "Token loss against bare log_softmax and gather, vocabulary 151,936, processor time of one thread",
+            loss.table(rounds),
+        ),
+        ("Advantages of 1,000,000 turns by preset, processor time of one core", credit.table(rounds)),
     ]
     out.write_text(render(tables), encoding="utf-8")
     print(out.read_text(encoding="utf-8"))
@@ -45,11 +49,7 @@ def memory() -> list[tuple[str, str]]:
     """Peak memory of a whole process that updates 2 or 8 agents on the same number of rows in all."""
     found = {}
     for agents in (2, 8):
-        command = [sys.executable, str(HERE / "memory.py"), str(agents)]
-        # large blocks straight from the system, so that the peak is what was in use and not what the heap kept
-        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=environment)
-        found[agents] = json.loads(done.stdout.splitlines()[-1])
+        found[agents] = run_alone(HERE / "memory.py", agents)
     mib = 2**20
     net = {agents: figures["peak"] - figures["adapters"] for agents, figures in found.items()}
     rows = [

@@ -77,7 +77,7 @@ def model_clock(made: Trainer) -> Iterator[ModelClock]:
             setattr(owner, name, call)
 
 
-_MODEL_CALLS = [(torch.Tensor, "backward"), (hf.HFEngine, "complete"), (update_module, "sampled_logprobs")]
+_MODEL_CALLS = [(torch.Tensor, "backward"), (hf.HFEngine, "complete"), (update_module, "token_scores")]
 
 
 def training(rounds: int) -> list[tuple[str, str]]:
