@@ -16,8 +16,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from marft.bank import AdapterBank
 from marft.blocks import Algorithm
 from marft.config import Adapter, Optimizer, Sampling, Train
+from marft.train.optimizer import make_learner
 from marft.train.rows import Row
-from marft.train.update import Updater, make_learner
+from marft.train.update import Updater
 from marft.train.workers import Workers
 
 ROWS, LENGTH, VOCABULARY = 16, 128, 2048
@@ -66,7 +67,8 @@ def make_row(agent: str, rng: np.random.Generator) -> Row:
     targets = np.arange(LENGTH // 2, LENGTH)
     noise = rng.normal(size=len(targets))
     ids = rng.integers(VOCABULARY, size=LENGTH)
-    return Row(agent, ids, targets, noise - 8.0, noise, np.arange(len(targets)))
+    number, zero = np.arange(len(targets)), np.zeros(len(targets), dtype=np.int64)
+    return Row(agent, ids, targets, noise - 8.0, noise, number, number, zero, np.ones(len(targets)))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ import torch
 from accelerate import Accelerator
 from timing import medians
 
+from marft import scoring
 from marft.engines import hf
 from marft.recipe import load_recipe
 from marft.rollout import plan_update
-from marft.train import update as update_module
 from marft.train.folder import RunFolder
 from marft.train.loop import Trainer
 from marft.train.workers import Workers
@@ -77,7 +77,7 @@ def model_clock(made: Trainer) -> Iterator[ModelClock]:
             setattr(owner, name, call)
 
 
-_MODEL_CALLS = [(torch.Tensor, "backward"), (hf.HFEngine, "complete"), (update_module, "token_scores")]
+_MODEL_CALLS = [(torch.Tensor, "backward"), (hf.HFEngine, "complete"), (scoring, "token_scores")]
 
 
 def training(rounds: int) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from marft.episode import Episode
 from marft.errors import ModelError
 from marft.loss import KLS, epo_weight
 from marft.seeds import derive
+from marft.train.clock import Clock
 from marft.train.critic import Critic
 from marft.train.optimizer import Learner
 from marft.train.rows import Row, build_rows, with_advantages
@@ -80,19 +81,24 @@ class Learning:
             self.critic = Critic(bank, recipe.critic, recipe.adapter, *rest, workers)
         self._add_anchors()
 
-    def learn(self, episodes: Sequence[Episode], number: int, state: Mapping[str, Any]) -> Lesson:
+    def learn(
+        self, episodes: Sequence[Episode], number: int, state: Mapping[str, Any], clock: Clock | None = None
+    ) -> Lesson:
         """Update `number` of the run, from this process's scored episodes; every process calls it."""
         progress = number / self.recipe.train.updates
         state = copy.deepcopy(dict(state)) | {"progress": progress}
-        rows = build_rows(episodes)
-        views = self._views(episodes)
-        values = self.critic.values(views) if self.critic is not None else []
-        batch = self._gathered(episodes, rows, views, values)
-        shares, state = self._credited(batch, rows, duplicates(episodes), state)
-        critic = self._teach_critic(batch, views, number, state)
-        reports: dict[str, dict[str, float]] = {}
-        if self.critic is None or number >= self.recipe.critic.warmup_updates:
-            reports = self._train(shares, len(episodes), number, state)
+        clock = clock or Clock()
+        with clock("credit"):
+            rows = build_rows(episodes)
+            views = self._views(episodes)
+            values = self.critic.values(views) if self.critic is not None else []
+            batch = self._gathered(episodes, rows, views, values)
+            shares, state = self._credited(batch, rows, duplicates(episodes), state)
+        with clock("update"):
+            critic = self._teach_critic(batch, views, number, state)
+            reports: dict[str, dict[str, float]] = {}
+            if self.critic is None or number >= self.recipe.critic.warmup_updates:
+                reports = self._train(shares, len(episodes), number, state)
         return Lesson(reports, critic, state, batch.table)
 
     def refresh_anchors(self) -> None:

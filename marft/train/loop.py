@@ -15,7 +15,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ from marft.seeds import derive
 from marft.store import write_parquet
 from marft.team import make_rollout
 from marft.train.checkpoint import Progress, latest_checkpoint, load_checkpoint, prune_checkpoints, save_checkpoint
+from marft.train.clock import Clock
 from marft.train.folder import RunFolder
 from marft.train.learning import Learning, Lesson
 from marft.train.optimizer import Learner, make_learner
@@ -137,18 +138,18 @@ class Trainer:
 
     def step(self) -> dict[str, float]:
         """One update: returns its line of metrics."""
-        clock = _Clock()
+        clock = Clock()
         update = self.progress.update
         with clock("rollout"):
             plans = plan_update(self.recipe, update)
             mine = self.workers.mine(plans, [plan.group for plan in plans])
             played = asyncio.run(self.rollout.play(mine))
             episodes = learnable(played)
-        with clock("reward"):
+        with clock("credit"):
             score_all(episodes, self.rewards, self.scorer)
+        lesson = self.learning.learn(episodes, update, self.progress.credit, clock)
+        self.progress.credit = lesson.state
         with clock("update"):
-            lesson = self.learning.learn(episodes, update, self.progress.credit)
-            self.progress.credit = lesson.state
             for name, learner in self.learners.items():
                 self.engine.publish(name, learner.version)
         with clock("store"):
@@ -237,19 +238,6 @@ class Trainer:
             self.workers.accelerator.init_trackers("trackers", init_kwargs=options)
         except (ImportError, ValueError) as error:
             raise RunFolderError(f"trackers: {', '.join(self.recipe.trackers)} cannot be started: {error}") from error
-
-
-class _Clock:
-    """Seconds spent in named parts of a step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[f"seconds/{name}"] = time.perf_counter() - began
 
 
 def _light(episode: Episode) -> Episode:
