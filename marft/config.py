@@ -214,7 +214,8 @@ class Critic(Strict):
 
     adapter: Adapter | None = Field(None, description="default: the recipe's adapter")
     optimizer: Optimizer = Optimizer(learning_rate=1e-3)
-    epochs: int = Field(4, ge=1, description="passes over an update's decisions")
+    epochs: int = Field(2, ge=1, description="passes over an update's decisions")
+    minibatches: int = Field(2, ge=1, description="optimizer steps per pass")
     warmup_updates: int = Field(0, ge=0, description="first updates in which only the critic learns")
 
 
