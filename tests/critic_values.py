@@ -64,7 +64,7 @@ def in_chain(step: int, last, spoken: int | None, gamma: float, links: int) -> f
 
 
 def debated(step: int, last, seat: int) -> float:
-    """E of MAPoRL's shared score, γ = 1: the own payoff now and the team's mean ones later, over the rounds from now."""
+    """E of MAPoRL's shared score at γ = 1: the own payoff now and the team's mean later ones, over the rounds left."""
     mean_later = sum(p * later(step + 1, now) for p, now in joint(last))
     own_now = sum(p * PAYS[now][seat] for p, now in joint(last))
     return (own_now + mean_later) / (ROUNDS - step)
