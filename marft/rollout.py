@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,8 @@ from marft.game import Game
 from marft.seeds import derive
 
 SCRIPTED = "scripted:"
+PAST = "past:{}@{}"
+"""An earlier version of an agent, as episodes record it: past:alice@20."""
 FLAT = Branching()
 NEVER_ENDS = 10_000
 """Decisions after which an episode is taken to be without end."""
@@ -46,14 +49,34 @@ class Plan:
         return f"u{self.update:06d}-g{self.group:04d}-e{self.index:03d}" + (f"+{attempt}" if attempt else "")
 
 
-def plan_update(recipe: Recipe, update: int) -> list[Plan]:
-    """The episodes of one update: `groups` instances, `group_size` plays of each."""
-    team = {seat: str(policy) for seat, policy in recipe.team.items()}
+def plan_update(recipe: Recipe, update: int, versions: Mapping[str, int] | None = None) -> list[Plan]:
+    """The episodes of one update: `groups` instances, `group_size` plays of each.
+
+    versions: how far each agent has come, for seats that its past versions may fill.
+    """
+    teams = [draw_team(recipe, update, group, versions or {}) for group in range(recipe.rollout.groups)]
     return [
-        Plan(group, index, derive(recipe.seed, "instance", update, group), team, update)
+        Plan(group, index, derive(recipe.seed, "instance", update, group), teams[group], update)
         for group in range(recipe.rollout.groups)
         for index in range(recipe.rollout.group_size)
     ]
+
+
+def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> dict[str, str]:
+    """seat -> policy for one group: drawn where a seat has a pool, rotated by one seat a group with `swap_seats`."""
+    rng = random.Random(derive(recipe.seed, "team", update, group))
+    names = []
+    for seat in recipe.team.values():
+        policy = seat.choices[0]
+        if len(seat.choices) > 1:
+            (policy,) = rng.choices(seat.choices, [choice.weight for choice in seat.choices])
+        name = str(policy)
+        if policy.past is not None:
+            name = PAST.format(policy.past, rng.choice(recipe.past.versions(versions.get(policy.past, 0))))
+        names.append(name)
+    seats = list(recipe.team)
+    shift = group % len(seats) if recipe.rollout.swap_seats else 0
+    return {seat: names[(number + shift) % len(seats)] for number, seat in enumerate(seats)}
 
 
 class Player:

@@ -9,7 +9,7 @@ from preset_runs import RECIPE
 
 from marft.credit import PRESETS
 
-ROUNDS_OF_LEARNING, EPISODES = 60, 128
+ROUNDS_OF_LEARNING, EPISODES = 80, 128
 
 
 def learned(preset: str):
