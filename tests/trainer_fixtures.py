@@ -22,6 +22,7 @@ from marft.recipe import apply_override, parse_recipe
 from marft.rewards import load_reward
 from marft.rollout import plan_update
 from marft.team import make_rollout
+from marft.train.learning import Learning
 from marft.train.optimizer import make_learner
 from marft.train.rows import Row, build_rows
 from marft.train.table import score, turn_table
@@ -96,6 +97,10 @@ class Rig:
         for episode in episodes:
             score(episode, {"payoff": (load_reward("payoff"), 1.0)})
         return episodes
+
+    def learning(self) -> Learning:
+        """The same parts, taught whole lessons."""
+        return Learning(self.recipe, self.bank, self.base.chat, self.learners, Workers(None))
 
     def rows(self, episodes) -> dict:
         return build_rows(episodes, advantages(self.recipe.algorithm, turn_table(episodes)))
