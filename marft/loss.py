@@ -49,12 +49,13 @@ def policy_loss(
         Σ_n weight_n · ( tis_n · (surrogate_n + coef · KL_n) − entropy · H_n + band_n )
 
     logp_N: log-probability under the current policy, carries the gradient. old_N: the same at the start of the update;
-    None for the current policy; where the ratio is `none` only `approximate_kl` reads it. engine_N: under the distribution that sampled.
-    ref_N: under the anchor of the KL term; None leaves the term out (an error if its coefficient is not 0, unless the
-    KL stands in the reward). entropy_N: of the current policy at each token, with gradient; None likewise. Nothing else
-    carries a gradient. row_N, turn_N: ids as for `token_weights`, for ratios above the token; the tokens given must
-    then hold whole rows. foreign_N: true on rows that another agent sampled; minibatch: number of this optimizer step,
-    for the stepwise clip. entropy_history: the running mean that the entropy band stands around.
+    None for the current policy; where the ratio is `none` only `approximate_kl` reads it. engine_N: under the
+    distribution that sampled. ref_N: under the anchor of the KL term; None leaves the term out (an error if its
+    coefficient is not 0, unless the KL stands in the reward). entropy_N: of the current policy at each token, with
+    gradient; None likewise. Nothing else carries a gradient. row_N, turn_N: ids as for `token_weights`, for ratios
+    above the token; the tokens given must then hold whole rows. foreign_N: true on rows that another agent sampled;
+    minibatch: number of this optimizer step, for the stepwise clip. entropy_history: the running mean that the entropy
+    band stands around.
 
     The report holds detached 0-d tensors. All are sums weighted like the loss, to be added over micro-batches and
     processes, except `gap_max`, whose maximum counts: `policy` (the first term), `kl` and `entropy` (without their

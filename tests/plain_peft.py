@@ -98,3 +98,15 @@ def paid(episodes, seed=0, low=-1.0, high=1.0):
 def clone(row, turns):
     """A second row of the same content; its turns are others."""
     return dataclasses.replace(row, turn=row.turn + turns)
+
+
+def rows_given(learning):
+    """Agent -> the rows its last update was given; filled as the lesson goes on."""
+    given, update = {}, learning.updater.update
+
+    def note(learner, rows, **rest):
+        given[learner.name] = rows
+        return update(learner, rows, **rest)
+
+    learning.updater.update = note
+    return given

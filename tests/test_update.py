@@ -12,6 +12,7 @@ from marft.config import Optimizer
 from marft.errors import EngineError
 from marft.train.optimizer import learning_rate
 
+
 def direct_loss(preset, logp_N, engine_N, base_N, advantage_N):
     """The presets' losses as their papers write them, all tokens weighing the same."""
     if preset in ("reinforce", "rloo"):

@@ -41,7 +41,7 @@ ANCHOR = "anchor:{}"
 
 
 class Lesson(NamedTuple):
-    """reports: agent -> what its update reported; an agent whose turn to learn it was not is not in it. critic: likewise.
+    """reports: agent -> what its update reported; an agent that was not to learn is not in it. critic: likewise.
     state: what credit remembers, for the next lesson. table: the turn table of all processes."""
 
     reports: dict[str, dict[str, float]]
