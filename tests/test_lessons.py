@@ -137,8 +137,7 @@ def test_a_run_that_lost_its_memory_goes_on_differently(kind, tmp_path, monkeypa
 
 
 def test_a_run_says_each_warning_once(tmp_path, caplog):
-    algorithm = "algorithm={preset: rloo, normalise: whiten, baseline: {key: [instance, seat, step]}}"
-    recipe = make_recipe("train={updates: 3, save_every: 3}", "rollout.group_size=1", algorithm)
+    recipe = make_recipe("train={updates: 3, save_every: 3}", "rollout.group_size=1")
     with caplog.at_level(logging.INFO, logger="marft"):
         train(recipe, tmp_path / "run")
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -148,7 +147,7 @@ def test_a_run_says_each_warning_once(tmp_path, caplog):
     assert of_recipe
     assert said == [
         *of_recipe,
-        "test: 12 of 12 groups of baseline.key ['instance', 'seat', 'step'] have one member: advantage 0",
+        "test: 4 of 4 groups of baseline.key ['instance', 'seat'] have one member: advantage 0",
         "test: every advantage of the batch is 0: nothing will be learned from it; are all rewards equal?",
     ]
 

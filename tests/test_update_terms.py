@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from plain_peft import EXACT, Plain, clone, column, mean_by, noisy, norm, of_rows, of_turns, paid, rows_given
@@ -125,6 +126,28 @@ def test_every_agent_learns_from_all_rows_by_capability():
             weight = power[row.agent] / power[learner]
             expected = weight * (returns[row.episode, row.agent] - mean) / (spread + 1e-6)
             assert row.advantage == pytest.approx([expected] * len(row.targets), rel=1e-9)
+
+
+def test_a_turn_that_branches_share_is_learned_once_with_the_mean_of_their_advantages():
+    plan = "rollout={groups: 1, group_size: 2, plan: {kind: tree, samples: 2}}"
+    rig = Rig("algorithm=hacpo", "train.minibatches=2", plan, "game={name: prisoners_dilemma, rounds: 2}")
+    learning, episodes = rig.learning(), paid(rig.play(), low=0.1)
+    given = rows_given(learning)
+    lesson = learning.learn(episodes, 0, {})
+    turns = [turn for episode in episodes for turn in episode.turns]
+    for learner, rows in given.items():
+        table = lesson.table | {"learner_U": np.full(len(lesson.table["reward_U"]), learner)}
+        advantage_U = assess(rig.recipe.algorithm, table, {}).advantage_U
+        sizes = []
+        for row in rows:
+            for number, found in zip(row.turn.tolist(), row.advantage.tolist(), strict=True):
+                turn = turns[number]
+                same = [u for u, other in enumerate(turns) if other.completion_ids == turn.completion_ids
+                        and (other.seat, other.step) == (turn.seat, turn.step)
+                        and all(other.marks[key] == turn.marks[key] for key in ("parent", "sample"))]  # fmt: skip
+                assert found == pytest.approx(sum(advantage_U[u] for u in same) / len(same), rel=1e-9)
+                sizes.append(len(same))
+        assert max(sizes) == 2
 
 
 # ST-PPO's normaliser.

@@ -205,7 +205,8 @@ class Learning:
             credit = assess(self.algorithm, table, state)
             memory = credit.state
             everyone = [replace(row, foreign=row.agent != name) for own in rows.values() for row in own]
-            shares[name] = with_advantages(everyone, credit.advantage_U[batch.turns], credit.copies_U[batch.turns])
+            advantage_U, copies_U = (_mean_of_same(column[batch.turns], same_U) for column in credit[:2])
+            shares[name] = with_advantages(everyone, advantage_U, copies_U)
         return shares, memory
 
     def _teach_critic(
