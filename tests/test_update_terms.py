@@ -69,7 +69,7 @@ def test_others_rows_are_damped_capped_and_dropped_by_a_bound_that_moves(tmp_pat
         loss = -(gain_N / torch.bincount(row_N)[row_N]).sum() / len(part)
         assert distance(gradient, plain.gradient(loss)) < 1e-9
         assert report["approximate_kl"] == pytest.approx(
-            float(((own_N - plain.logp(part)) * ~foreign_N / torch.bincount(row_N)[row_N]).sum())
+            float(((own_N - plain.logp_of(weights, part)) * ~foreign_N / torch.bincount(row_N)[row_N]).sum())
             / sum(not row.foreign for row in part),
             abs=1e-9,
         )
