@@ -42,7 +42,7 @@ ANCHOR = "anchor:{}"
 
 
 class Lesson(NamedTuple):
-    """reports: agent -> what its update reported; an agent that had no turn to learn is not in it. critic: likewise.
+    """reports: agent -> what its update reported; an agent that was not to learn is not in it. critic: likewise.
     state: what credit remembers, for the next lesson. table: the turn table of all processes."""
 
     reports: dict[str, dict[str, float]]
@@ -154,7 +154,9 @@ class Learning:
         roles = {seat: policy.role for seat, policy in self.recipe.team.items() if policy.role is not None}
         table = turn_table(episodes, roles, {"observation"} if "observations" in self.needs else ())
         if "kl_in_reward" in self.needs:
-            table["kl_U"] = self._kl(rows, len(table["reward_U"]))
+            kl_U, same_U = self._kl(rows, len(table["reward_U"])), duplicates(episodes)
+            kl_U[: len(same_U)] = kl_U[same_U]  # a row holds what branches share once; each of them pays for it
+            table["kl_U"] = kl_U
         value_N = None
         if self.critic is not None:
             table["value_U"], value_N = _spread(views, values, table)
@@ -209,7 +211,8 @@ class Learning:
             credit = assess(self.algorithm, table, state)
             memory = credit.state
             everyone = [replace(row, foreign=row.agent != name) for own in rows.values() for row in own]
-            shares[name] = with_advantages(everyone, credit.advantage_U[batch.turns], credit.copies_U[batch.turns])
+            advantage_U, copies_U = (_mean_of_same(column[batch.turns], same_U) for column in credit[:2])
+            shares[name] = with_advantages(everyone, advantage_U, copies_U)
         return shares, memory
 
     def _teach_critic(
@@ -242,8 +245,8 @@ class Learning:
                 rows = _of_stage(shares.get(name, ()), stage, factor_E if compounding else None)
                 measured = compounding and stage is not stages[-1]
                 old = self.updater.logprobs(self.learners[name], rows) if measured else None
-                report = self._update(name, rows, number, state, first=name not in reports)
-                reports.setdefault(name, []).append(report)
+                before = reports.setdefault(name, [])
+                before.append(self._update(name, rows, number, state, before))
                 if measured:
                     unit_N = np.repeat([row.episode for row in rows], [len(row.targets) for row in rows])
                     ratios.append((self.updater.log_ratios(self.learners[name], rows, old), unit_N.astype(np.int64)))
@@ -251,11 +254,22 @@ class Learning:
                 factor_E = compound(
                     settings, factor_E, *(np.concatenate(column) for column in zip(*ratios, strict=True))
                 )
-        return {name: _joined(found) for name, found in reports.items()}
+        joined = {name: _joined(found) for name, found in reports.items()}
+        if self.algorithm.entropy_band.kind != "none":
+            for name, report in joined.items():
+                if report["trained"]:
+                    note_entropy(state["entropies"][name], report["entropy"])
+        return joined
 
     def _update(
-        self, name: str, rows: Sequence[Row], number: int, state: dict[str, Any], first: bool
+        self,
+        name: str,
+        rows: Sequence[Row],
+        number: int,
+        state: dict[str, Any],
+        before: Sequence[dict[str, float]],
     ) -> dict[str, float]:
+        """One agent's part of a stage; `before` are the reports of its earlier stages in this update."""
         learner, algorithm, history = self.learners[name], self.algorithm, None
         band = algorithm.entropy_band
         if band.kind != "none":
@@ -265,12 +279,9 @@ class Learning:
             if band.schedule == "epo":
                 weighed = band.model_copy(update={"coef": band.coef * epo_weight(state["progress"])})
                 algorithm = algorithm.model_copy(update={"entropy_band": weighed})
-        report = self.updater.update(
-            learner, rows, number=number, first=first, algorithm=algorithm, entropy_history=history
-        )
-        if history is not None and report["trained"]:
-            note_entropy(past, report["entropy"])
-        return report
+        played = not any(report["trained"] for report in before)
+        given = {"algorithm": algorithm, "entropy_history": history}
+        return self.updater.update(learner, rows, number=number, first=not before, played=played, **given)
 
 
 def _spread(
@@ -317,4 +328,4 @@ def _joined(reports: Sequence[dict[str, float]]) -> dict[str, float]:
     made = [report for report in reports if report["trained"]] or reports[:1]
     mean = {key: float(np.mean([report[key] for report in made if key in report])) for key in made[0]}
     counts = {key: sum(report[key] for report in made) for key in ("tokens", "trained", "steps")}
-    return mean | counts | {key: reports[0][key] for key in ("gap", "gap_max")}
+    return mean | counts | {key: made[0][key] for key in ("gap", "gap_max")}
