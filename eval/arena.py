@@ -26,7 +26,7 @@ from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import base_source, load_base
 from marft.recipe import load_recipe
-from marft.rollout import SCRIPTED, Plan
+from marft.rollout import FLAT, SCRIPTED, Plan
 from marft.seeds import derive
 from marft.store import write_parquet
 from marft.team import add_frozen, make_rollout, players_of
@@ -96,6 +96,7 @@ def evaluate(
         add_frozen(bank, [seat.frozen for seat in team.recipe.team.values() if seat.frozen is not None])
     rollout.scripted = ScriptedEngine(players)
     rollout.seed = derive(seed, "eval")
+    rollout.plan = FLAT  # a team that was trained on trees plays whole episodes like any other
     plans = [
         Plan(number, table * episodes + index, derive(seed, "eval-instance", index), seats, update=0)
         for number, pairing in enumerate(pairings)

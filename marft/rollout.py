@@ -20,6 +20,7 @@ from typing import Any
 from marft.branching import combinations, going_on
 from marft.chat import Chat, Conversation
 from marft.config import Branching, Recipe, Sampling
+from marft.credit.columns import RESERVED
 from marft.engines.base import Completion, Engine, Request
 from marft.episode import Episode, Turn
 from marft.errors import EngineError, GameError, MarftError
@@ -30,6 +31,8 @@ SCRIPTED = "scripted:"
 FLAT = Branching()
 NEVER_ENDS = 10_000
 """Decisions after which an episode is taken to be without end."""
+TAKEN = RESERVED - {"role", "observation", "call", "attempt", "reflect"}
+"""Columns of the turn table that a game's marks may not overwrite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Player:
             policy = self.episode.team[seat]
             messages = self.game.observe(seat)
             turn = Turn(seat, self.game.clock, order, policy, "", messages=[tuple(message) for message in messages])
-            turn.marks = dict(self.game.marks(seat))
+            turn.marks = self._marks(seat)
             request = Request(policy, derive(self.seed, seat, self._decisions))
             if policy.startswith(SCRIPTED):
                 request.view = self.game.view(seat)
@@ -116,6 +119,13 @@ class Player:
         if self._decisions > NEVER_ENDS:
             raise GameError(f"{self.game.name} has not ended after {NEVER_ENDS} decisions")
         return requests
+
+    def _marks(self, seat: str) -> dict[str, Any]:
+        marks = dict(self.game.marks(seat))
+        for name in marks:
+            if name in TAKEN:
+                raise GameError(f"{self.game.name} marks a decision of {seat} with {name!r}, a column of credit's own")
+        return marks
 
     def draw(self, requests: Sequence[Request], sample: int) -> list[Request]:
         """The same requests with the randomness of another sample."""
