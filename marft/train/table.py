@@ -119,9 +119,9 @@ def observations(episodes: Iterable[Episode]) -> list[str]:
         for turn in episode.turns:
             digest = digests[turn.seat]
             for role, text in turn.messages:
-                digest.update(f"\x00{role}\x00{text}".encode())
+                digest.update(repr((role, text)).encode())  # written so, no text can pass for two
             labels.append(digest.hexdigest())
-            digest.update(f"\x01{turn.text}".encode())
+            digest.update(repr(turn.text).encode())
     return labels
 
 
