@@ -19,10 +19,12 @@ from marft.credit.advice import warnings_for
 from marft.engines.hf import HFEngine
 from marft.episode import finished, learnable
 from marft.errors import EngineError, GameError
+from marft.eval.arena import evaluate
+from marft.files import write_text
 from marft.games import make_game
-from marft.recipe import facts_of
+from marft.recipe import dump_recipe, facts_of
 from marft.rollout import FLAT, plan_update
-from marft.store import read_parquet, write_parquet
+from marft.store import read_episodes, read_parquet, write_parquet
 from marft.team import game_maker, make_rollout
 
 PLANS = [
@@ -328,3 +330,26 @@ def test_a_tree_of_one_instance_has_somebody_to_compare_with():
     assert not any("groups of one" in sentence for sentence in warnings_for(recipe.algorithm, facts_of(recipe)))
     flat = facts_of(recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"plan": FLAT})}))
     assert any("groups of one" in sentence for sentence in warnings_for(recipe.algorithm, flat))
+
+
+def test_evaluation_plays_whole_episodes_of_a_team_that_trained_on_trees(tmp_path):
+    plan = "rollout={groups: 1, group_size: 1, plan: {kind: per_state, samples: 2}}"
+    rig = Rig("algorithm=at_grpo", plan)
+    write_text(tmp_path / "run" / "recipe.yaml", dump_recipe(rig.recipe))
+    for agent in rig.learners:
+        rig.bank.save(agent, tmp_path / "run" / "adapters" / agent)
+    evaluate({"one": tmp_path / "run"}, tmp_path / "out", against="AllD", episodes=2, seed=3, resamples=5)
+    episodes = list(read_episodes(tmp_path / "out"))
+    assert len(episodes) == 2 + 2 * 2  # itself, and the player from either seat
+    assert all(episode.status == "done" and not episode.turns[0].marks for episode in episodes)
+
+
+def test_behind_its_last_branch_a_path_costs_its_new_tokens_only(bank, chat):
+    """As in flat play: a turn's tokens pass the model once, not once per later turn."""
+    fed = {}
+    for rounds in (5, 10):
+        engine = HFEngine(bank, chat.stop_ids)
+        plan = plan_of("two_level", samples=3, second=1)
+        play(chat, plan, engine=engine, game=dilemma(rounds), team={"alice": "alice", "bob": "bob"})
+        fed[rounds] = engine.counters.fed
+    assert fed[10] < 2.2 * fed[5]

@@ -12,7 +12,7 @@ import torch
 from test_rollout import Relay
 from test_update import EXACT, Plain
 from trainer_fixtures import Recorder, Rig, distance
-from tree_play import by_seed, nodes_of, plan_of, play, siblings
+from tree_play import Mixed, by_seed, nodes_of, plan_of, play, siblings
 
 from marft.credit import algorithm, assess
 from marft.episode import Episode, Turn, learnable
@@ -76,10 +76,6 @@ def by_completion(value):
     return {place: fmean(numbers) for place, numbers in found.items()}
 
 
-class Each(dict):
-    """{(node, seat): number} by the node's identity."""
-
-
 def hashable(nodes):
     for node in nodes.values():
         type(node).__hash__ = object.__hash__
@@ -88,12 +84,8 @@ def hashable(nodes):
 
 def backed(node, pay, gamma=1.0):
     """r + mean over the children of theirs, discounted by the game's clock."""
-    below = [gamma ** (clock(child) - clock(node)) * backed(child, pay, gamma) for child in node.children]
+    below = [gamma ** (child.step - node.step) * backed(child, pay, gamma) for child in node.children]
     return pay(node) + (fmean(below) if below else 0.0)
-
-
-def clock(node):
-    return (0, 1, 1, 2)[len(node.name.split(".")) - 2]
 
 
 def agree(found, expected):
@@ -120,6 +112,13 @@ def centred(nodes, value, pool):
     return found
 
 
+class Short(Relay):
+    """One round."""
+
+    def acting(self):
+        return () if self.clock == 2 else (self.seats[self.clock],)
+
+
 @pytest.mark.parametrize("settings", TREES, ids=str)
 def test_magrpo_is_recursion_over_the_tree_against_siblings(chat, settings):
     episodes, nodes = forest(chat, settings)
@@ -141,10 +140,6 @@ def test_tree_returns_of_each_seat(chat, settings, kind):
 @pytest.mark.parametrize("kind", ["own", "team_sum"])
 def test_a_message_and_its_move_of_one_step_are_two_nodes(chat, kind):
     """Relay: one seat at a time, message and move; the move's pay reaches its message through the tree alone."""
-
-    class Short(Relay):
-        def acting(self):
-            return () if self.clock == 2 else (self.seats[self.clock],)
 
     episodes, nodes = forest(chat, {"kind": "tree", "samples": 3, "advance": "best"}, Short)
     assert {len(episode.turns) for episode in episodes if episode.status == "done"} == {4}
@@ -227,11 +222,12 @@ def test_samples_of_the_seat_that_acts_second_are_paid_before_the_game_moves_on(
     assert seen > 2
 
 
+@pytest.mark.parametrize("game", [Mixed, Short])
 @pytest.mark.parametrize("settings", WHOLE, ids=str)
 @pytest.mark.parametrize("gamma", [1.0, 0.5])
-def test_returns_to_go_of_a_completions_paths_average_to_its_tree_return(chat, settings, gamma):
+def test_returns_to_go_of_a_completions_paths_average_to_its_tree_return(chat, settings, gamma, game):
     """A child that ends at once counts as much as one with many leaves; a message and its move are no step apart."""
-    episodes, nodes = forest(chat, settings)
+    episodes, nodes = forest(chat, settings, game)
     value = {
         (node, seat): backed(node, lambda n: n.rewards[seat], gamma)  # noqa: B023
         for node in nodes.values()

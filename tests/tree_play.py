@@ -20,7 +20,7 @@ PHASES = ((0, SEATS, "bid"), (1, ("right",), "talk"), (1, ("right",), "bid"), (2
 
 
 class Mixed(Game):
-    """Both bid; right says a number and bids; both bid again. It ends at once where the first bids are below 2 together.
+    """Both bid; right says a number and bids; both bid again. It ends at once where the first bids sum to less than 2.
 
     A bid pays its seat that much times a die, less a part of the other's; at step 1 left earns a tenth of right's bid,
     so nothing where that is 0. The message is worth something at the last step.
@@ -111,6 +111,7 @@ class Node:
     name: str
     parent: str
     group: int
+    step: int
     samples: dict
     rewards: dict
     texts: dict
@@ -137,7 +138,7 @@ def nodes_of(episodes, game=Mixed):
             asked = tuple((turn.seat, tuple(turn.messages), contexts[id(turn)]) for turn in here)
             samples = {turn.seat: turn.marks["sample"] for turn in here}
             rewards = {seat: rewards.get(seat, 0.0) for seat in episode.seats}
-            node = Node(name, parent, episode.group, samples, rewards, said, (prefix, asked))
+            node = Node(name, parent, episode.group, here[0].step, samples, rewards, said, (prefix, asked))
             known = nodes.setdefault((episode.group, name), node)
             assert (known.parent, known.samples, known.rewards, known.texts, known.prefix) == (
                 (node.parent, node.samples, node.rewards, node.texts, node.prefix)
