@@ -96,7 +96,7 @@ def evaluate(
         add_frozen(bank, [p.frozen for p in team.recipe.policies.values() if p.frozen is not None])
     rollout.scripted = ScriptedEngine(players)
     rollout.seed = derive(seed, "eval")
-    rollout.plan = FLAT
+    rollout.plan = FLAT  # a team that was trained on trees plays whole episodes like any other
     plans = [
         Plan(number, table * episodes + index, derive(seed, "eval-instance", index), seats, update=0)
         for number, pairing in enumerate(pairings)

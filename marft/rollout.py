@@ -21,6 +21,7 @@ from typing import Any
 from marft.branching import combinations, going_on
 from marft.chat import Chat, Conversation
 from marft.config import Branching, Recipe, Sampling
+from marft.credit.columns import RESERVED
 from marft.engines.base import Completion, Engine, Request
 from marft.episode import Episode, Turn
 from marft.errors import EngineError, GameError, MarftError
@@ -33,6 +34,8 @@ PAST = "past:{}@{}"
 FLAT = Branching()
 NEVER_ENDS = 10_000
 """Decisions after which an episode is taken to be without end."""
+TAKEN = RESERVED - {"role", "observation", "call", "attempt", "reflect"}
+"""Columns of the turn table that a game's marks may not overwrite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Player:
             update=plan.update,
         )
         self._conversations: dict[str, Conversation] = {}
+        self._sessions: dict[str, str] = {}
         self._asked: list[Turn] = []
         self._decisions = 0
         self._node: str | None = None
@@ -120,7 +124,7 @@ class Player:
             policy = self.episode.team[seat]
             messages = self.game.observe(seat)
             turn = Turn(seat, self.game.clock, order, policy, "", messages=[tuple(message) for message in messages])
-            turn.marks = dict(self.game.marks(seat))
+            turn.marks = self._marks(seat)
             request = Request(policy, derive(self.seed, seat, self._decisions))
             if policy.startswith(SCRIPTED):
                 request.view = self.game.view(seat)
@@ -131,7 +135,7 @@ class Player:
                 turn.prompt_ids, turn.fresh = conversation.hear(messages)
                 request.prompt_ids = list(conversation.ids)
                 request.sampling = self.sampling
-                request.session = f"{self.episode.id}/{seat}"
+                request.session = self._sessions.setdefault(seat, f"{self.episode.id}/{seat}")
                 turn.agent = policy if policy in self.learners else None
             self._asked.append(turn)
             requests.append(request)
@@ -140,12 +144,23 @@ class Player:
             raise GameError(f"{self.game.name} has not ended after {NEVER_ENDS} decisions")
         return requests
 
+    def _marks(self, seat: str) -> dict[str, Any]:
+        marks = dict(self.game.marks(seat))
+        for name in marks:
+            if name in TAKEN:
+                raise GameError(f"{self.game.name} marks a decision of {seat} with {name!r}, a column of credit's own")
+        return marks
+
     def draw(self, requests: Sequence[Request], sample: int) -> list[Request]:
         """The same requests with the randomness of another sample."""
         return [
-            replace(request, seed=derive(request.seed, "sample", sample), session=f"{self._id(sample)}/{turn.seat}")
+            replace(request, seed=derive(request.seed, "sample", sample), session=self._session(turn.seat, sample))
             for request, turn in zip(requests, self._asked, strict=True)
         ]
+
+    def _session(self, seat: str, sample: int) -> str:
+        """The first sample goes on in the seat's session, where the engine has kept what came before."""
+        return self._sessions.get(seat, "") if sample == 0 else f"{self._id(sample)}/{seat}"
 
     def fork(self, number: int, samples: Sequence[int], tree: int) -> Player:
         """A copy that receives joint action `number` of this decision, made of these samples of the acting seats.
@@ -155,9 +170,11 @@ class Player:
         other = copy.copy(self)
         other.game = self.game.clone()
         rewards = [dict(step) for step in self.episode.rewards]
-        own = {"turns": list(self.episode.turns), "rewards": rewards, "terms": {}, "facts": {}}
-        other.episode = replace(self.episode, id=self._id(number), **own)
+        fresh = {"turns": list(self.episode.turns), "rewards": rewards, "terms": {}, "facts": {}}
+        other.episode = replace(self.episode, id=self._id(number), **fresh)
         other.seed = derive(self.seed, "branch", number)
+        own = {turn.seat: self._session(turn.seat, sample) for turn, sample in zip(self._asked, samples, strict=True)}
+        other._sessions = self._sessions | own
         other._conversations = {seat: conversation.fork() for seat, conversation in self._conversations.items()}
         other._node, first = f"{self._node or tree}.{number}", self._node is None
         marks = {"node": other._node, "parent": "root" if first else self._node}

@@ -26,7 +26,7 @@ def warnings_for(algorithm: Algorithm, facts: Facts | Mapping[str, Any]) -> list
         return [*_of_table(algorithm, facts), *_of_settings(algorithm)]
     found = _of_settings(algorithm)
     grouped = algorithm.baseline.kind in GROUPED and "instance" in algorithm.baseline.key
-    if grouped and facts.group_size == 1:
+    if grouped and facts.group_size == 1 and not facts.branches:
         found.append(
             "rollout.group_size is 1: groups of one have nobody to compare with, so baseline gives advantage 0"
         )

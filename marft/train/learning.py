@@ -19,7 +19,7 @@ from marft.bank import AdapterBank
 from marft.blocks import Algorithm
 from marft.chat import Chat
 from marft.config import Recipe
-from marft.credit import assess, token_advantages
+from marft.credit import Credit, assess, token_advantages
 from marft.credit.couplings import needs_of
 from marft.credit.memory import note_entropy
 from marft.credit.order import Stage, compound, plan
@@ -92,8 +92,9 @@ class Learning:
             rows = build_rows(episodes)
             views = self._views(episodes)
             values = self.critic.values(views) if self.critic is not None else []
-            batch = self._gathered(episodes, rows, views, values)
-            shares, state = self._credited(batch, rows, duplicates(episodes), state)
+            same_U = duplicates(episodes)
+            batch = self._gathered(episodes, rows, views, values, same_U)
+            shares, state = self._credited(batch, rows, same_U, state)
         with clock("update"):
             critic = self._teach_critic(batch, views, number, state)
             reports: dict[str, dict[str, float]] = {}
@@ -149,14 +150,14 @@ class Learning:
         rows: Mapping[str, Sequence[Row]],
         views: Sequence[View],
         values: Sequence[np.ndarray],
+        same_U: np.ndarray,
     ) -> _Batch:
         """This process's turn table with the columns that need a model, joined with those of the others."""
         roles = {seat: policy.role for seat, policy in self.recipe.team.items() if policy.role is not None}
         table = turn_table(episodes, roles, {"observation"} if "observations" in self.needs else ())
         if "kl_in_reward" in self.needs:
-            kl_U, same_U = self._kl(rows, len(table["reward_U"])), duplicates(episodes)
-            kl_U[: len(same_U)] = kl_U[same_U]  # a row holds what branches share once; each of them pays for it
-            table["kl_U"] = kl_U
+            table["kl_U"] = self._kl(rows, len(table["reward_U"]))
+            table["kl_U"][: len(same_U)] = table["kl_U"][same_U]  # rows hold what branches share only once
         value_N = None
         if self.critic is not None:
             table["value_U"], value_N = _spread(views, values, table)
@@ -203,16 +204,15 @@ class Learning:
             return {name: with_advantages(own, mine_N, by_token=True) for name, own in rows.items()}, memory
         if "shared_rollouts" not in self.needs:
             credit = assess(self.algorithm, batch.table, state)
-            advantage_U, copies_U = (_mean_of_same(column[batch.turns], same_U) for column in credit[:2])
-            return {name: with_advantages(own, advantage_U, copies_U) for name, own in rows.items()}, credit.state
+            columns = _mean_of_same(credit, batch.turns, same_U)
+            return {name: with_advantages(own, *columns) for name, own in rows.items()}, credit.state
         shares, memory = {}, state
         for name in self.learners:
             table = batch.table | {"learner_U": np.full(len(batch.table["reward_U"]), name)}
             credit = assess(self.algorithm, table, state)
             memory = credit.state
             everyone = [replace(row, foreign=row.agent != name) for own in rows.values() for row in own]
-            advantage_U, copies_U = (_mean_of_same(column[batch.turns], same_U) for column in credit[:2])
-            shares[name] = with_advantages(everyone, advantage_U, copies_U)
+            shares[name] = with_advantages(everyone, *_mean_of_same(credit, batch.turns, same_U))
         return shares, memory
 
     def _teach_critic(
@@ -305,13 +305,19 @@ def _complete(parts: Sequence[tuple[dict[str, np.ndarray], Any, int]]) -> None:
                 table[name] = np.full(len(table["reward_U"]), "" if kind in "US" else 0)
 
 
-def _mean_of_same(column_U: np.ndarray, same_U: np.ndarray) -> np.ndarray:
-    """(U,) each turn's mean over the turns that are the same completion, on other paths of a tree."""
-    if np.array_equal(same_U, np.arange(len(same_U))):
-        return column_U
-    size = np.maximum(np.bincount(same_U, minlength=len(same_U)), 1)
-    mean = np.bincount(same_U, column_U[: len(same_U)], len(same_U)) / size
-    return np.concatenate([mean[same_U], column_U[len(same_U) :]])
+def _mean_of_same(credit: Credit, mine: slice, same_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(U,) advantages and copies of this process's turns: the mean over all turns that are the same completion.
+
+    Every joint action that a completion is part of weighs alike, however many paths go through it.
+    """
+    columns = credit.advantage_U[mine], credit.copies_U[mine]
+    turns = len(same_U)
+    if np.array_equal(same_U, np.arange(turns)):
+        return columns
+    share_U = credit.share_U[mine][:turns]
+    size_U = np.bincount(same_U, share_U, turns)[same_U]
+    means = (np.bincount(same_U, column[:turns] * share_U, turns)[same_U] / size_U for column in columns)
+    return tuple(np.concatenate([mean, column[turns:]]) for mean, column in zip(means, columns, strict=True))
 
 
 def _of_stage(rows: Sequence[Row], stage: Stage, factor_E: np.ndarray | None) -> list[Row]:
