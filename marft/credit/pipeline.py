@@ -48,7 +48,7 @@ def assess(
         everything, stream = attribute(blocks, everything, new_state)
         return_D = returns(blocks, stream, everything)
         share_D = shares(everything)
-        everything = replace(everything, count_D=_counts(blocks, everything, stream, share_D))
+        everything = replace(everything, count_D=_counts(blocks, everything, stream, share_D, new_state))
         acted_D = everything.acted_D
         advantage_D, copies_D = np.zeros(len(return_D)), np.ones(len(return_D))
         whole = bool(acted_D.all())
@@ -105,10 +105,12 @@ def _remember(blocks: Algorithm, return_D: np.ndarray, decisions: Decisions, sta
         memory.note_capability(state, return_D, decisions, blocks.baseline.window)
 
 
-def _counts(blocks: Algorithm, decisions: Decisions, stream: Stream, share_D: np.ndarray) -> np.ndarray:
+def _counts(
+    blocks: Algorithm, decisions: Decisions, stream: Stream, share_D: np.ndarray, state: Mapping[str, Any]
+) -> np.ndarray:
     """How often each decision counts: its copies, and its share where it stands in several episodes."""
     segment_D = None if stream.team else stream.segment_V[stream.row_D]
-    count_D = copies(decisions, blocks.resize, units(decisions, segment_D)) * share_D
+    count_D = copies(decisions, blocks.resize, units(decisions, segment_D), float(state.get("progress", 0.0))) * share_D
     if blocks.attribution.kind == "joint":
         same = compact(completions(decisions, "attribution joint"))
         count_D = count_D / np.bincount(same.code, share_D)[same.code]
