@@ -1,6 +1,8 @@
 """The critic: what it looks at, that it finds the true values of a game small enough to write them down, and resume."""
 
 import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -12,21 +14,8 @@ from marft.credit import PRESETS
 ROUNDS_OF_LEARNING, EPISODES = 80, 128
 
 
-def learned(preset: str):
-    """(recipe, episodes never seen, their views, the critic's values there) after learning from the known policy."""
-    import torch
-
-    torch.set_num_threads(1)
-    from marft.bank import AdapterBank
-    from marft.model import load_base
+def settings(preset: str):
     from marft.recipe import parse_recipe
-    from marft.rewards import load_reward
-    from marft.rollout import plan_update
-    from marft.team import make_rollout
-    from marft.train.learning import Learning
-    from marft.train.optimizer import make_learner
-    from marft.train.table import score_all
-    from marft.train.workers import Workers
 
     data = RECIPE | {
         "game": {"name": "prisoners_dilemma", "rounds": 2},
@@ -43,7 +32,25 @@ def learned(preset: str):
             "warmup_updates": ROUNDS_OF_LEARNING,  # the policy stays what it is
         },
     }
-    recipe = parse_recipe(data)
+    return parse_recipe(data)
+
+
+def learned(preset: str):
+    """(recipe, episodes never seen, their views, the critic's values there) after learning from the known policy."""
+    import torch
+
+    torch.set_num_threads(1)
+    from marft.bank import AdapterBank
+    from marft.model import load_base
+    from marft.rewards import load_reward
+    from marft.rollout import plan_update
+    from marft.team import make_rollout
+    from marft.train.learning import Learning
+    from marft.train.optimizer import make_learner
+    from marft.train.table import score_all
+    from marft.train.workers import Workers
+
+    recipe = settings(preset)
     base = load_base(recipe, "cpu")
     bank = AdapterBank(base.model)
     learners = {}
@@ -91,10 +98,26 @@ def errors(recipe, episodes, views, values) -> dict:
     return {place: (len(gaps), float(np.mean(gaps))) for place, gaps in found.items()}
 
 
+WITH_CRITIC = ("marft", "marft_token", "mappo", "ippo", "maporl", "ad_align_original")
+
+
+def measured(preset: str) -> dict:
+    return errors(*learned(preset))
+
+
+@pytest.fixture(scope="module")
+def results(cache):
+    from marft.model import base_source
+
+    base_source(settings("ippo"))
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        return dict(zip(WITH_CRITIC, pool.map(measured, WITH_CRITIC), strict=True))
+
+
 @pytest.mark.learning
-@pytest.mark.parametrize("preset", ["ippo", "mappo", "marft", "marft_token", "maporl", "ad_align_original"])
-def test_a_critic_recovers_the_true_value_function(preset, cache):
-    found = errors(*learned(preset))
+@pytest.mark.parametrize("preset", WITH_CRITIC)
+def test_a_critic_recovers_the_true_value_function(preset, results):
+    found = results[preset]
     assert max(abs(gap) for visits, gap in found.values() if visits >= 8) < 0.05, found
 
 
