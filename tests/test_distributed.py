@@ -75,6 +75,24 @@ def test_two_processes_end_with_the_adapters_of_one(tmp_path, dtype, groups, tol
                 assert together[key] == pytest.approx(value, rel=100 * tolerance, abs=tolerance), key
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("algorithm=marft_token", "critic.minibatches=1"),  # mini-batches are drawn from each process's own rows
+        ("algorithm={preset: epo, baseline: {kind: ema_per_seat}, normalise: none, update: sequential}",),
+        ("algorithm=magrpo", "rollout.plan={kind: tree, samples: 2}", "rollout.group_size=1"),
+    ],
+    ids=["critic", "memory", "tree"],
+)
+def test_what_credit_and_critic_know_is_shared_by_the_processes(tmp_path, overrides):
+    for name, processes in (("one", None), ("two", 2)):
+        done = launch(tmp_path, name, processes, "model.dtype=float64", "train.updates=2", *overrides)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-9  # the critic's head is float32
+    assert texts(tmp_path / "one") == texts(tmp_path / "two")
+
+
 def test_one_process_under_accelerate_is_the_plain_run(tmp_path):
     for name, processes in (("plain", None), ("launched", 1)):
         done = launch(tmp_path, name, processes)

@@ -61,7 +61,7 @@ def apply_gradient(
     flat = flat * min(1.0, max_norm / (float(flat.norm()) + 1e-6))
     pieces = flat.split([parameter.numel() for parameter in parameters])
     for parameter, piece in zip(parameters, pieces, strict=True):
-        parameter.grad = piece.view_as(parameter)
+        parameter.grad = piece.view_as(parameter).to(parameter.dtype)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
