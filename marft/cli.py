@@ -1,4 +1,4 @@
-"""The command line: marft train | eval | report | show | algorithms.
+"""The command line: marft train | eval | report | show | games | play | new-game | algorithms.
 
 Commands only read flags, call the library and print. A MarftError becomes one clear message and its own exit code;
 `--debug` shows the traceback instead. Heavy imports stand inside the commands, so that --help is quick.
@@ -158,6 +158,47 @@ def show(
 
     console = Console()
     show_episodes(path, update=update, episode=episode, limit=limit, tokens=tokens, sort=sort, console=console)
+
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="changes to the game's options, key=value, e.g. [bold]rounds=3 payoffs.T=6[/]", show_default=False
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--options", help="the same as a flag, key=value; may be repeated", show_default=False),
+]
+
+
+@app.command()
+def games(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="a game: its name, or path/to/file.py:Class of your own", show_default=False),
+    ] = None,
+    changes: Changes = None,
+    options: Options = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the instance and of the players")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="how many steps of the episode are shown")] = 3,
+) -> None:
+    """List the games, or tell all about one.
+
+    Of one game: the rules as its seats are told them, every option with its
+    meaning, scripted players, metrics, an episode between scripted players.
+
+    [bold]marft games[/]                                all games
+    [bold]marft games public_goods[/]                   one of them
+    [bold]marft games public_goods seats=3 talk=true[/] the same, changed
+    [bold]marft games ./my_game.py:MyGame[/]            your own
+    """
+    from marft.catalogue import print_game, print_games
+
+    if name is None:
+        print_games(Console())
+    else:
+        print_game(name, [*(changes or ()), *(options or ())], Console(), seed=seed, steps=steps)
 
 
 @app.command("algorithms")
