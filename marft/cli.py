@@ -163,7 +163,7 @@ def show(
 Changes = Annotated[
     list[str] | None,
     typer.Argument(
-        help="changes to the game's options, key=value, e.g. [bold]rounds=3 payoffs.T=6[/]", show_default=False
+        help="changes to the game's options, key=value, e.g. [bold]rounds=3 payoffs.T=4[/]", show_default=False
     ),
 ]
 Options = Annotated[
@@ -199,6 +199,58 @@ def games(
         print_games(Console())
     else:
         print_game(name, [*(changes or ()), *(options or ())], Console(), seed=seed, steps=steps)
+
+
+@app.command()
+def play(
+    name: Annotated[str, typer.Argument(help="a game: its name, or path/to/file.py:Class", show_default=False)],
+    changes: Changes = None,
+    options: Options = None,
+    seat: Annotated[str | None, typer.Option(help="your seat; default the first", show_default=False)] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="scripted players for the other seats, comma-separated; default random", show_default=False),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="a run folder; its agents take the other seats", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="seed of the instance; default any", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="add the episode to this .jsonl file, for marft show", show_default=False)
+    ] = None,
+) -> None:
+    """Play a game yourself, against scripted players or a trained run.
+
+    You see what your seat is told, word for word, as an agent in it would;
+    then what all did and earned. One line is one answer. Ctrl-D leaves.
+
+    [bold]marft play prisoners_dilemma --against TFT[/]
+    [bold]marft play prisoners_dilemma --run runs/demo/ad_align --seat bob[/]
+    [bold]marft play public_goods seats=3 rounds=2 --against half,full[/]
+    [bold]printf '<A>\\n<B>\\n' | marft play stag_hunt rounds=2 --out me.jsonl[/]
+    """
+    import secrets
+
+    from marft.catalogue import read_changes
+    from marft.opponents import scripted_table, trained_table
+    from marft.play import play as play_episode
+    from marft.play import read_line
+
+    if run is not None and against is not None:
+        raise RecipeError("--against and --run both fill the other seats; give one of them")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")  # a byte that is no text makes an unreadable answer, not a crash
+    chosen = read_changes([*(changes or ()), *(options or ())])
+    if run is not None:
+        quiet_libraries()
+        table = trained_table(name, chosen, seat, run)
+    else:
+        table = scripted_table(name, chosen, seat, against)
+    play_episode(table, secrets.randbelow(2**31) if seed is None else seed, Console(), ask=read_line, out=out)
+    if out is not None:
+        Console(stderr=True).print(f"the episode is in {out}", highlight=False, soft_wrap=True)
 
 
 @app.command("algorithms")
