@@ -253,6 +253,32 @@ def play(
         Console(stderr=True).print(f"the episode is in {out}", highlight=False, soft_wrap=True)
 
 
+@app.command("new-game")
+def new_game(
+    name: Annotated[str, typer.Argument(help="lower-case words joined by _, e.g. coin_flip", show_default=False)],
+    out: Annotated[Path, typer.Option(help="the folder to write to")] = Path("."),
+) -> None:
+    """Write a game of your own, to start from: NAME.py and test_NAME.py.
+
+    Both work at once. The game is a whole small one with every part in its
+    place; the test checks what every game must keep, and the payoffs. Change
+    them bit by bit. Nothing that exists is overwritten.
+    """
+    from marft.scaffold import new_game as write
+
+    game, test, cls = write(name, out)
+    place = game if game.is_absolute() else f"./{game}"
+    lines = [
+        f"wrote {game} and {test}",
+        "",
+        f"pytest {test}",
+        f"marft games {place}:{cls}",
+        f"marft play {place}:{cls}",
+    ]
+    lines.append(f"in a recipe, game: {{name: {place}:{cls}, rounds: 5}}")
+    Console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command("algorithms")
 def algorithms(
     name: Annotated[str | None, typer.Argument(help="a preset, to explain it with its formulas")] = None,

@@ -240,14 +240,19 @@ def test_ctrl_c_and_ctrl_d_end_it_cleanly(tmp_path, key):
         COMMAND, stdin=second, stdout=second, stderr=second, cwd=tmp_path, start_new_session=True,
         preexec_fn=_own_terminal,
     ) as process:  # fmt: skip
-        os.close(second)
-        text = _read_until(main, b"alice> ")
-        os.write(main, b"<B>\n")
-        text += _read_until(main, b"alice> ")
-        time.sleep(0.5)  # a signal that comes between prompt and waiting is only seen at the next key: so is readline
-        os.write(main, key)
-        text += _read_until(main, None)
-        assert process.wait(30) == 0
+        try:
+            os.close(second)
+            text = _read_until(main, b"alice> ")
+            os.write(main, b"<B>\n")
+            text += _read_until(main, b"alice> ")
+            time.sleep(
+                0.5
+            )  # a signal that comes between prompt and waiting is only seen at the next key: so is readline
+            os.write(main, key)
+            text += _read_until(main, None)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
     os.close(main)
     assert b"not played to the end: alice left after 2 turns" in text
     assert b"Traceback" not in text
