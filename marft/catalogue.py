@@ -23,7 +23,7 @@ from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, Turn
 from marft.errors import GameError, RecipeError
 from marft.game import Game
-from marft.games import GAMES, make_game
+from marft.games import GAMES, find_game, make_game
 from marft.games.text import count
 from marft.keys import keys_of
 from marft.recipe import apply_override
@@ -37,20 +37,19 @@ def print_games(console: Console) -> None:
     names = [*GAMES, *sorted(entry_points(group="marft.games").names)]
     wide = max(map(len, names))
     for name in names:
-        head = Text(f"{visible(name):{wide}}  ", "bold")
+        head, trouble, cls = Text(f"{visible(name):{wide}}  ", "bold"), None, None
         try:
+            cls = find_game(name)
             game = make_game(name)
-            sample = play_sample(game, 0, [_quick(game)])
+            head.append(_shape(game, play_sample(game, 0, [_quick(game)])), "not bold")
         except (RecipeError, GameError) as error:  # what it needs is not installed, or it cannot be without options
-            console.print(head, highlight=False)
-            print_text(console, one_line(error, 200), "yellow", indent=4)
-            continue
-        seats = game.seats
-        who = ", ".join(seats) if len(seats) < 4 else f"{seats[0]} … {seats[-1]}"
-        shape = f"{count(len(seats), 'seat')} ({visible(who)}), {count(steps_of(sample), 'step')}, {_moves(sample)}"
-        console.print(head.append(shape, "not bold"), highlight=False, soft_wrap=True)
-        print_text(console, one_line(_about(type(game))[0], 200), indent=4)
-        print_text(console, "  ".join(f"{key.name}={key.default}" for key in keys_of(game.Options)), "dim", indent=4)
+            trouble = one_line(error, 200)
+        console.print(head, highlight=False, soft_wrap=True)
+        if trouble:
+            print_text(console, trouble, "yellow", indent=4)
+        if cls is not None:
+            print_text(console, one_line(_about(cls)[0], 200), indent=4)
+            print_text(console, "  ".join(f"{key.name}={key.default}" for key in keys_of(cls.Options)), "dim", indent=4)
     print_text(console, "\nSteps and moves are those of one episode with the defaults. More of one: marft games NAME")
 
 
@@ -122,6 +121,13 @@ def _about(cls: type[Game]) -> list[str]:
     if own and "See the module" not in (vars(cls).get("__doc__") or ""):
         return [own, module] if len(own) < 40 and module else [own]
     return [text for text in (module, own) if text] or [f"{cls.__name__} says nothing of itself: give it a docstring"]
+
+
+def _shape(game: Game, sample: Episode) -> str:
+    """Seats, steps, who moves when."""
+    seats = game.seats
+    who = ", ".join(seats) if len(seats) < 4 else f"{seats[0]} … {seats[-1]}"
+    return f"{count(len(seats), 'seat')} ({visible(who)}), {count(steps_of(sample), 'step')}, {_moves(sample)}"
 
 
 def _moves(sample: Episode) -> str:

@@ -87,7 +87,17 @@ def test_every_game_is_listed_with_its_seats_and_options(width):
     lines = {line.split()[0]: flat(line) for line in text.splitlines() if line and not line.startswith(" ")}
     assert lines["prisoners_dilemma"].endswith("2 seats (alice, bob), 10 steps, at once")
     assert lines["sequential_public_goods"].endswith("4 seats (p1 … p4), 10 steps, in turn")
+    assert "env: required, but missing" in flat(text.partition("pettingzoo")[2])
     assert lines["guess_two_thirds"].endswith("10 seats (p1 … p10), 20 steps, at once")
+
+
+def test_a_listed_game_of_another_package_may_be_broken(tmp_path, monkeypatch):
+    info = tmp_path / "added-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[marft.games]\nadded_game = no_such_module:Game\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "game 'added_game' cannot be imported: ModuleNotFoundError" in flat(said())
 
 
 def test_a_game_that_cannot_be_made_is_listed_with_the_reason(monkeypatch):
