@@ -104,11 +104,16 @@ class TextArena(Game):
     def _listen(self) -> None:
         """Who acts now, and what is new to it: asked once, since TextArena tells it once."""
         player, said = self._env.get_observation()
+        if player not in range(len(self.seats)):
+            raise RecipeError(
+                f"game.seats: {self.options.env} asks player {player} of {len(self.seats)}; raise game.seats"
+            )
         self._player, names = player, self._env.state.role_mapping
         lines = [str(said)] if isinstance(said, str) else []
         for who, text, *_ in said if not isinstance(said, str) else ():
             if who != player:  # what it said itself stands in its conversation already
-                lines.append(text if who < 0 else f"{names.get(who, f'Player {who}')}: {text}")
+                spoken = who in range(len(self.seats))  # else it is the game that tells
+                lines.append(f"{names.get(who, f'Player {who}')}: {text}" if spoken else str(text))
         self._told = "\n".join(lines)
 
     def acting(self) -> tuple[str, ...]:

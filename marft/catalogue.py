@@ -25,8 +25,7 @@ from marft.errors import GameError, RecipeError
 from marft.game import Game
 from marft.games import GAMES, find_game, make_game
 from marft.games.text import count
-from marft.keys import keys_of
-from marft.recipe import apply_override
+from marft.keys import keys_of, read_changes
 from marft.report.text import number, one_line, visible
 from marft.rollout import SCRIPTED, Plan, Rollout
 from marft.show import amounts, print_steps, print_text, steps_of
@@ -55,10 +54,17 @@ def print_games(console: Console) -> None:
 
 def print_game(name: str, changes: Sequence[str], console: Console, *, seed: int = 0, steps: int = 3) -> None:
     """`marft games NAME`: rules, options, players, metrics, and the first `steps` steps of an episode from `seed`."""
-    game = make_game(name, read_changes(changes))
+    cls, options = find_game(name), read_changes(changes)
+    try:
+        game = make_game(name, options)
+    except RecipeError:
+        if not options:  # so that whoever asks learns what the game needs
+            print_text(console, _about(cls)[0])
+            _print_options(cls, None, console)
+        raise
     sample = play_sample(game, seed, list(game.players)) if game.players else None
     console.rule(Text(visible(name), "bold"), align="left")
-    for paragraph in _about(type(game)):
+    for paragraph in _about(cls):
         print_text(console, paragraph, indent=2)
     played = f"; {count(steps_of(sample), 'step')}, {_moves(sample)}" if sample else ""
     print_text(console, f"{count(len(game.seats), 'seat')}: {', '.join(game.seats)}{played}", indent=2)
@@ -66,7 +72,7 @@ def print_game(name: str, changes: Sequence[str], console: Console, *, seed: int
         _heading(console, f"rules, as seats are told them (seed {seed})")
         _print_rules(sample, console)
     _heading(console, "options")
-    _print_options(game, console)
+    _print_options(cls, game.options, console)
     _heading(console, "scripted players")
     said = {player: _first_line(function) for player, function in game.players.items()}
     for player, text in said.items():
@@ -88,14 +94,6 @@ def print_game(name: str, changes: Sequence[str], console: Console, *, seed: int
     _heading(console, "try")
     print_text(console, f"marft play {' '.join([name, *changes])} --seat {game.seats[0]}", indent=2)
     print_text(console, f"in a recipe, game: {{name: {name}}}, and any option beside the name", indent=2)
-
-
-def read_changes(changes: Sequence[str]) -> dict[str, Any]:
-    """Options from key=value texts, dotted for options within options; the values are YAML."""
-    options: dict[str, Any] = {}
-    for change in changes:
-        apply_override(options, change)
-    return options
 
 
 def play_sample(game: Game, seed: int, players: Sequence[str]) -> Episode:
@@ -164,10 +162,10 @@ def _print_rules(sample: Episode, console: Console) -> None:
         print_text(console, f"and so on for the other {sum(map(len, list(told.values())[2:]))}", "dim", indent=2)
 
 
-def _print_options(game: Game, console: Console) -> None:
+def _print_options(cls: type[Game], values: Any, console: Console) -> None:
     """Each key with its value here, its default where the two differ, what is allowed, what it means."""
-    defaults = {key.name: key.default for key in keys_of(game.Options)}
-    for key in keys_of(game.Options, values=game.options):
+    defaults = {key.name: key.default for key in keys_of(cls.Options)}
+    for key in keys_of(cls.Options, values=values):
         default = defaults[key.name]
         line = Text(f"  {key.name}={visible(key.default)}", "bold")
         line.append("" if key.default == default else f"  (default {visible(default)})", "not bold")

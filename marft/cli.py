@@ -233,7 +233,7 @@ def play(
     """
     import secrets
 
-    from marft.catalogue import read_changes
+    from marft.keys import read_changes
     from marft.opponents import scripted_table, trained_table
     from marft.play import play as play_episode
     from marft.play import read_line

@@ -11,12 +11,14 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from marft.recipe import apply_override
 
 REQUIRED = "required"
 _NOTHING = object()
@@ -124,3 +126,11 @@ def _default(field: FieldInfo) -> Any:
 
 def _model(annotation: Any) -> type[BaseModel] | None:
     return annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
+
+
+def read_changes(changes: Sequence[str]) -> dict[str, Any]:
+    """Options from key=value texts, dotted for options within options; the values are YAML."""
+    options: dict[str, Any] = {}
+    for change in changes:
+        apply_override(options, change)
+    return options

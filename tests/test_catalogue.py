@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel, Field
 from rich.console import Console
 
-from marft.catalogue import play_sample, print_game, print_games, read_changes
+from marft.catalogue import play_sample, print_game, print_games
 from marft.errors import GameError, RecipeError
 from marft.games import GAMES, make_game
-from marft.keys import keys_of
+from marft.keys import keys_of, read_changes
 
 OWN = '''
 """Guessing, as a test."""
@@ -174,6 +174,14 @@ def test_a_users_own_game_is_told_of_and_its_text_stays_text(own):
     parts += ["target=3 (default 7) whole number", "what is to be guessed.", "one: Says one.", "return solo 6"]
     for part in parts:
         assert part in text
+
+
+def test_a_game_that_needs_an_option_says_which_and_what_it_means():
+    console = Console(file=io.StringIO(), width=100)
+    with pytest.raises(RecipeError, match=r"pettingzoo: game\.env: required, but missing"):
+        print_game("pettingzoo", (), console)
+    assert "env=required text" in flat(console.file.getvalue())
+    assert '"path/to/file.py:function" that makes the environment' in flat(console.file.getvalue())
 
 
 def test_a_game_without_players_is_told_of_as_far_as_it_goes(own):

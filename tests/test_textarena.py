@@ -61,5 +61,8 @@ def test_what_cannot_be_played_is_refused_with_the_reason(textarena):
         make_game("textarena", {"env": "TicTacTo-v0"})
     with pytest.raises(RecipeError, match="does not start with game.seats 3"):
         make_game("textarena", {"env": "TicTacToe-v0", "seats": 3})
+    alone = make_game("textarena", {"env": "QuantumTicTacToe-v0", "seats": 1})  # a game for two that does not complain
+    with pytest.raises(RecipeError, match="asks player 1 of 1; raise game.seats"):
+        alone.act({"p1": "[0,1]"})
     with pytest.raises(RecipeError, match="game.env: required"):
         make_game("textarena", {})
