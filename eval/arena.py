@@ -26,7 +26,7 @@ from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import base_source, load_base
 from marft.recipe import load_recipe
-from marft.rollout import SCRIPTED, Plan
+from marft.rollout import FLAT, SCRIPTED, Plan
 from marft.seeds import derive
 from marft.store import write_parquet
 from marft.team import add_frozen, make_rollout, players_of
@@ -45,7 +45,7 @@ class Team:
     """Agent -> its PEFT folder."""
 
     def policy(self, seat: str) -> str:
-        filled = self.recipe.team[seat]
+        filled = self.recipe.team[seat].own
         return f"{self.name}/{filled.agent}" if filled.agent is not None else str(filled)
 
 
@@ -93,9 +93,10 @@ def evaluate(
     players: dict[str, Player] = {}
     for team in loaded:  # a team may bring players and frozen adapters of its own
         players |= players_of(team.recipe, game)
-        add_frozen(bank, [seat.frozen for seat in team.recipe.team.values() if seat.frozen is not None])
+        add_frozen(bank, [p.frozen for p in team.recipe.policies.values() if p.frozen is not None])
     rollout.scripted = ScriptedEngine(players)
     rollout.seed = derive(seed, "eval")
+    rollout.plan = FLAT  # a team that was trained on trees plays whole episodes like any other
     plans = [
         Plan(number, table * episodes + index, derive(seed, "eval-instance", index), seats, update=0)
         for number, pairing in enumerate(pairings)
@@ -151,7 +152,7 @@ def pair(teams: list[Team], players: list[str], seats: tuple[str, ...]) -> list[
     pairings = []
     for team in teams:
         everywhere = {seat: team.policy(seat) for seat in seats}
-        own = tuple(seat for seat in seats if team.recipe.team[seat].scripted is None)
+        own = tuple(seat for seat in seats if team.recipe.team[seat].own.scripted is None)
         pairings.append(Pairing(team.name, "self", "self", ((own, everywhere),)))
         if len(seats) < 2:
             continue

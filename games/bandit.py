@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from marft.game import Game, Message, Options, StepResult
+from marft.games.payoffs import Number
 
 if TYPE_CHECKING:
     from marft.episode import Episode
@@ -33,7 +34,7 @@ class BanditOptions(Options):
     seats: int = Field(2, ge=1, le=len(NAMES))
     arms: tuple[str, ...] = Field(("<A>", "<B>"), min_length=2)
     best: tuple[int, ...] = Field((0, 1, 0), min_length=1, max_length=1000)
-    pays: tuple[float, float] = (1.0, 0.0)
+    pays: tuple[Number, Number] = (1.0, 0.0)
 
     @model_validator(mode="after")
     def _there(self) -> BanditOptions:

@@ -33,6 +33,7 @@ class AdapterBank:
         self.names: dict[str, str] = {}
         self._active: str | None = None
         self._using: list[str | None] = []
+        self._attached = 0
         self._layers: list[BaseTunerLayer] = []
         self._parameters: dict[str, dict[str, nn.Parameter]] = {}
         self._scale, self._softcap = _head_shape(base.config)
@@ -97,6 +98,22 @@ class AdapterBank:
             tensors = {key: value.detach().cpu().contiguous() for key, value in self._stored_names(name).items()}
             save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
 
+    def copy(self, source: str, name: str, settings: Adapter) -> None:
+        """A further adapter with the weights that `source` has now."""
+        self.add(name, settings, 0)
+        with torch.no_grad():
+            for new, old in zip(self.parameters(name), self.parameters(source), strict=True):
+                new.copy_(old)
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter."""
+        if self._active == name:
+            self._activate(next(other for other in self.names if other != name))
+        self.peft.delete_adapter(self.names.pop(name))
+        del self._parameters[name]
+        active, self._active = self._active, None  # PEFT may have switched to another one
+        self._activate(active)
+
     def parameters(self, name: str) -> list[nn.Parameter]:
         """An adapter's parameters, always in the same order."""
         return list(self._parameters[name].values())
@@ -135,7 +152,7 @@ class AdapterBank:
     def _attach(self, name: str, config: PeftConfig) -> None:
         if name in self.names:
             raise ModelError(f"adapter: {name!r} is there already")
-        key = f"agent_{len(self.names)}"  # a module name: the agent's own may hold a dot, or look like PEFT's "lora_A"
+        key = f"agent_{self._attached}"  # a module name: the agent's own may hold a dot, or look like PEFT's "lora_A"
         config.base_model_name_or_path = self.base.name_or_path  # PEFT fills it in for the first adapter, if at all
         try:
             if self.peft is None:
@@ -147,6 +164,7 @@ class AdapterBank:
                     self.peft.add_adapter(key, config)
         except ValueError as error:
             raise ModelError(f"agents.{name}.adapter: {error}") from error
+        self._attached += 1
         self.peft.eval()
         self.names[name] = key
         self._parameters[name] = {

@@ -1,4 +1,4 @@
-"""The command line: marft train | eval | report | show | games | play | new-game | algorithms.
+"""The command line: marft train | eval | exploit | report | show | games | play | new-game | algorithms.
 
 Commands only read flags, call the library and print. A MarftError becomes one clear message and its own exit code;
 `--debug` shows the traceback instead. Heavy imports stand inside the commands, so that --help is quick.
@@ -128,6 +128,30 @@ def evaluate(
     results = play(named, out, against=against, episodes=episodes, seed=seed, resamples=resamples, recipe=recipe)
     print_table(results, Console())
     Console(stderr=True).print(f"results are in {out / 'results.json'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def exploit(
+    runs: Annotated[list[Path], typer.Argument(help="run folders; with --recipe also adapter folders")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="recipe that gives game and base where folders hold only adapters")
+    ] = None,
+) -> None:
+    """Exact exploitability of trained teams in a game of OpenSpiel (Kuhn and Leduc poker, liar's dice, …).
+
+    The model is asked for the probability of every answer at every information state; nothing is sampled. NashConv is
+    what both seats together could gain by best responses; 0 is an equilibrium.
+    """
+    quiet_libraries()
+    from rich.table import Table
+
+    from marft.eval.text_policy import exploitability_of
+
+    table = Table("run", "NashConv", "exploitability", "value of the first player")
+    for run in runs:
+        found = exploitability_of(run, recipe)
+        table.add_row(str(run), *(f"{x:.4f}" for x in (found.nash_conv, found.exploitability, found.value[0])))
+    Console().print(table)
 
 
 @app.command()

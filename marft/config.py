@@ -89,13 +89,14 @@ class Agent(Strict):
     start_from: str | None = Field(None, description="a PEFT adapter folder to start from")
 
 
-class Seat(Strict):
-    """Who fills a seat. A bare string names an agent."""
+class Policy(Strict):
+    """Who plays. A bare string names an agent."""
 
     agent: str | None = None
     scripted: str | None = Field(None, description="a player of the game, or path.py:function")
-    role: str | None = Field(None, description="functional group, for baselines by role; default: the seat's name")
     frozen: str | None = Field(None, description="a PEFT adapter folder, or `base` for the bare model")
+    past: str | None = Field(None, description="an earlier version of this agent, see `past`")
+    weight: float = Field(1.0, gt=0, description="chance to be drawn, relative to the others of a pool")
 
     @model_validator(mode="before")
     @classmethod
@@ -103,9 +104,10 @@ class Seat(Strict):
         return {"agent": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
-    def _one_of(self) -> Seat:
-        if sum(value is not None for value in (self.agent, self.scripted, self.frozen)) != 1:
-            raise ValueError("name exactly one of agent, scripted, frozen")
+    def _one_of(self) -> Policy:
+        kinds = [kind for kind in KINDS if getattr(self, kind, None)]
+        if len(kinds) != 1:
+            raise ValueError(f"name exactly one of {', '.join(k for k in KINDS if k in type(self).model_fields)}")
         return self
 
     def __str__(self) -> str:
@@ -113,6 +115,37 @@ class Seat(Strict):
         if self.agent is not None:
             return self.agent
         return f"scripted:{self.scripted}" if self.scripted is not None else f"frozen:{self.frozen}"
+
+
+KINDS = ("agent", "scripted", "frozen", "past", "pool")
+
+
+class Seat(Policy):
+    """Who fills a seat: one policy, or a pool of which one is drawn for each group of episodes."""
+
+    pool: tuple[Policy, ...] = Field((), description="policies with weights")
+    role: str | None = Field(None, description="functional group, for baselines by role; default: the seat's name")
+
+    @property
+    def choices(self) -> tuple[Policy, ...]:
+        return self.pool or (self,)
+
+    @property
+    def own(self) -> Policy:
+        """Who is evaluated in this seat: the first agent that may sit here, as it is now, else the first policy."""
+        agents = [policy.agent or policy.past for policy in self.choices if policy.agent or policy.past]
+        return Policy(agent=agents[0]) if agents else self.choices[0]
+
+
+class Past(Strict):
+    """Which earlier versions of an agent may sit in a seat whose policy is `past`: every k-th, the newest ones."""
+
+    every: int = Field(10, ge=1, description="versions between two that are kept")
+    keep: int = Field(5, ge=1, description="how many of them may be drawn")
+
+    def versions(self, version: int) -> list[int]:
+        """Those of an agent that has come to `version`, oldest first; the untrained one is the first of all."""
+        return list(range(0, version + 1, self.every))[-self.keep :]
 
 
 class Game(BaseModel):
@@ -205,6 +238,7 @@ class Rollout(Strict):
     groups: int = Field(8, ge=1, description="instances per update")
     group_size: int = Field(8, ge=1, description="episodes (or trees) per instance")
     plan: Branching = Branching()
+    swap_seats: bool = Field(False, description="rotate the team by one seat from group to group")
     attempts: int = Field(3, ge=1, description="plays of one episode before its failure stops the run")
     deadline: float = Field(3600.0, gt=0, description="seconds one update's rollout may take")
 
@@ -214,7 +248,8 @@ class Critic(Strict):
 
     adapter: Adapter | None = Field(None, description="default: the recipe's adapter")
     optimizer: Optimizer = Optimizer(learning_rate=1e-3)
-    epochs: int = Field(4, ge=1, description="passes over an update's decisions")
+    epochs: int = Field(2, ge=1, description="passes over an update's decisions")
+    minibatches: int = Field(2, ge=1, description="optimizer steps per pass")
     warmup_updates: int = Field(0, ge=0, description="first updates in which only the critic learns")
 
 
@@ -252,6 +287,7 @@ class Recipe(Strict):
     game: Game
     agents: dict[str, Agent] = Field(min_length=1)
     team: dict[str, Seat] = Field(default_factory=dict, description="seat -> policy; default: agents in order")
+    past: Past = Past()
     adapter: Adapter = Adapter()
     optimizer: Optimizer = Optimizer()
     sampling: Sampling = Sampling()
@@ -262,6 +298,15 @@ class Recipe(Strict):
     train: Train = Train()
     engine: Engine = Engine()
     trackers: tuple[str, ...] = Field(("tensorboard",), description="accelerate trackers")
+
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """Every policy that may sit somewhere, by the key it has in the recipe."""
+        return {
+            f"team.{seat}" + (f".pool[{number}]" if chosen.pool else ""): policy
+            for seat, chosen in self.team.items()
+            for number, policy in enumerate(chosen.choices)
+        }
 
     def adapter_of(self, agent: str) -> Adapter:
         return self.agents[agent].adapter or self.adapter

@@ -49,25 +49,27 @@ def policy_loss(
         Σ_n weight_n · ( tis_n · (surrogate_n + coef · KL_n) − entropy · H_n + band_n )
 
     logp_N: log-probability under the current policy, carries the gradient. old_N: the same at the start of the update;
-    None for the current policy, and not read where the ratio is `none`. engine_N: under the distribution that sampled.
-    ref_N: under the anchor of the KL term; None leaves the term out (an error if its coefficient is not 0, unless the
-    KL stands in the reward). entropy_N: of the current policy at each token, with gradient; None likewise. Nothing else
-    carries a gradient. row_N, turn_N: ids as for `token_weights`, for ratios above the token; the tokens given must
-    then hold whole rows. foreign_N: true on rows that another agent sampled; minibatch: number of this optimizer step,
-    for the stepwise clip. entropy_history: the running mean that the entropy band stands around.
+    None for the current policy; where the ratio is `none` only `approximate_kl` reads it. engine_N: under the
+    distribution that sampled. ref_N: under the anchor of the KL term; None leaves the term out (an error if its
+    coefficient is not 0, unless the KL stands in the reward). entropy_N: of the current policy at each token, with
+    gradient; None likewise. Nothing else carries a gradient. row_N, turn_N: ids as for `token_weights`, for ratios
+    above the token; the tokens given must then hold whole rows. foreign_N: true on rows that another agent sampled;
+    minibatch: number of this optimizer step, for the stepwise clip. entropy_history: the running mean that the entropy
+    band stands around.
 
     The report holds detached 0-d tensors. All are sums weighted like the loss, to be added over micro-batches and
     processes, except `gap_max`, whose maximum counts: `policy` (the first term), `kl` and `entropy` (without their
     coefficients), `clip_fraction`, `off_policy_weight`, `gap` (mean |logp − engine|) and `approximate_kl`
-    (mean old − logp).
+    (mean old − logp, of rows that are not foreign).
     """
-    if algorithm.ratio.kind == "none" or old_N is None:
-        old_N = logp_N
+    start_N = (logp_N if old_N is None else old_N).detach()
+    old_N = logp_N if algorithm.ratio.kind == "none" else start_N
     old_N, engine_N, advantage_N, weight_N = old_N.detach(), engine_N.detach(), advantage_N.detach(), weight_N.detach()
     batch = Batch(old_N, engine_N, advantage_N, row_N, turn_N, foreign_N, minibatch)
     tis_N = OFF_POLICY[algorithm.off_policy.kind](algorithm.off_policy, batch)
     surrogate_N, clipped_N = surrogate(algorithm.ratio, logp_N, batch)
     gap_N = (logp_N.detach() - engine_N).abs()
+    own_N = weight_N if foreign_N is None else torch.where(foreign_N, torch.zeros_like(weight_N), weight_N)
     loss = (weight_N * tis_N * surrogate_N).sum()
     report = {
         "policy": loss.detach(),
@@ -75,7 +77,7 @@ def policy_loss(
         "off_policy_weight": (weight_N * tis_N).sum(),
         "gap": (weight_N * gap_N).sum(),
         "gap_max": gap_N.max() if gap_N.numel() else gap_N.sum(),
-        "approximate_kl": (weight_N * (old_N - logp_N.detach())).sum(),
+        "approximate_kl": (own_N * (start_N - logp_N.detach())).sum(),
     }
     coef = algorithm.kl.coef if algorithm.kl.where == "loss" else 0.0
     if _wanted("kl", coef, ref_N):

@@ -86,7 +86,7 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
     policies = {other: team.policy(other) for other in others}
     base = load_base(recipe)
     bank = AdapterBank(base.model)
-    for agent in dict.fromkeys(recipe.team[other].agent for other in others):
+    for agent in dict.fromkeys(recipe.team[other].own.agent for other in others):
         if agent is not None:
             bank.load(f"{team.name}/{agent}", team.adapters[agent])
     add_frozen(bank, [policy.removeprefix(FROZEN) for policy in policies.values() if policy.startswith(FROZEN)])

@@ -14,11 +14,16 @@ from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from marft.bank import lora_config
+from marft.branching import leaves
 from marft.chat import Chat
-from marft.config import Recipe
-from marft.errors import ModelError
+from marft.config import Adapter, Recipe
+from marft.credit.advice import warnings_for
+from marft.credit.couplings import needs_of
+from marft.errors import ModelError, RecipeError
+from marft.game import play_scripted
 from marft.games import make_game
 from marft.model import base_source, load_tokenizer
+from marft.recipe import facts_of
 from marft.tiny import encode, new_model, scripted_play, train_tokenizer
 
 SAMPLE = 16
@@ -30,8 +35,11 @@ class Cost:
     """Counts are of the whole run unless named otherwise; memory in bytes, on one device.
 
     row_tokens: tokens of one seat's side of an episode, measured on scripted play; 0 where the game has no players.
+    paths: episodes that one tree of the rollout's plan brings, 1 where it does not branch; a game whose length varies
+    is counted at the length of one scripted episode.
     """
 
+    paths: int
     episodes_per_update: int
     episodes: int
     row_tokens: float
@@ -54,15 +62,20 @@ def cost(recipe: Recipe) -> Cost:
     model, row_tokens = _skeleton(recipe)
     config = model.config
     width = BYTES[recipe.model.dtype]
-    adapters = {name: _adapter_parameters(model, recipe, name) * max(4, width) for name in recipe.agents}
-    per_update = recipe.rollout.groups * recipe.rollout.group_size
-    rows = per_update * sum(seat.agent is not None for seat in recipe.team.values())
-    seats = per_update * sum(seat.scripted is None for seat in recipe.team.values())
+    settings = {name: recipe.adapter_of(name) for name in recipe.agents}
+    if "critic" in needs_of(recipe.algorithm):
+        settings["critic"] = recipe.critic.adapter or recipe.adapter
+    adapters = {name: _adapter_parameters(model, name, one) * max(4, width) for name, one in settings.items()}
+    paths = _paths(recipe)
+    per_update = recipe.rollout.groups * recipe.rollout.group_size * paths
+    rows = per_update * sum(seat.own.agent is not None for seat in recipe.team.values())
+    seats = per_update * sum(seat.own.scripted is None for seat in recipe.team.values())
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * head * width
     live = seats if recipe.engine.reuse_cache else min(seats, recipe.engine.max_batch)
     return Cost(
+        paths=paths,
         episodes_per_update=per_update,
         episodes=per_update * recipe.train.updates,
         row_tokens=row_tokens,
@@ -82,6 +95,18 @@ def _activations(recipe: Recipe, config: Any, width: int) -> int:
     intermediate = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     per_layer = 14 * config.hidden_size + 4 * intermediate
     return recipe.train.token_budget * config.num_hidden_layers * per_layer * width
+
+
+def _paths(recipe: Recipe) -> int:
+    """Paths of one tree. Scripted play tells how many decisions an episode has and how many seats take each."""
+    game = make_game(recipe.game.name, recipe.game.options)
+    plan, player = recipe.rollout.plan, next(iter(game.players.values()), None)
+    if not plan.branches:
+        return 1
+    if player is None:
+        raise RecipeError(f"--dry-run: {game.name} has no scripted players, so the size of its trees is not known")
+    results = play_scripted(game, recipe.seed, dict.fromkeys(game.seats, player))
+    return leaves(plan, max(len(result.actions) for result in results), len(results))
 
 
 def _skeleton(recipe: Recipe) -> tuple[Any, float]:
@@ -105,9 +130,9 @@ def _skeleton(recipe: Recipe) -> tuple[Any, float]:
     return model, math.fsum(lengths) / len(lengths)
 
 
-def _adapter_parameters(model: Any, recipe: Recipe, agent: str) -> int:
+def _adapter_parameters(model: Any, agent: str, settings: Adapter) -> int:
     try:
-        peft = get_peft_model(copy.deepcopy(model), lora_config(recipe.adapter_of(agent)), low_cpu_mem_usage=True)
+        peft = get_peft_model(copy.deepcopy(model), lora_config(settings), low_cpu_mem_usage=True)
     except ValueError as error:
         raise ModelError(f"agents.{agent}.adapter: {error}") from None
     return sum(parameter.numel() for name, parameter in peft.named_parameters() if "lora_" in name)
@@ -118,9 +143,12 @@ def print_plan(recipe: Recipe, console: Console) -> None:
     plan = cost(recipe)
     table = Table("what", "how much", title="what this recipe costs", title_justify="left")
     rollout = recipe.rollout
+    times = f" trees × {plan.paths:,} paths" if plan.paths > 1 else ""
     table.add_row(
-        "episodes per update", f"{rollout.groups} groups × {rollout.group_size} = {plan.episodes_per_update:,}"
+        "episodes per update", f"{rollout.groups} groups × {rollout.group_size}{times} = {plan.episodes_per_update:,}"
     )
+    if plan.paths > 1:
+        table.add_row("paths per tree", f"{plan.paths:,} (rollout.plan {rollout.plan.kind}), counted above")
     table.add_row("episodes in all", f"× {recipe.train.updates:,} updates = {plan.episodes:,}")
     if plan.row_tokens:
         table.add_row("tokens per seat and episode", f"{plan.row_tokens:,.0f} (measured on scripted play)")
@@ -135,6 +163,8 @@ def print_plan(recipe: Recipe, console: Console) -> None:
     table.add_row("memory: activations of a micro-batch", f"about {_size(plan.activations)}")
     table.add_row("memory in all", f"about {_size(plan.memory)} beside the libraries' own")
     console.print(table)
+    for sentence in warnings_for(recipe.algorithm, facts_of(recipe)):
+        console.print(f"warning: {sentence}", style="yellow", markup=False, highlight=False)
 
 
 def _size(count: float) -> str:

@@ -157,8 +157,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 
 _SHORT = {"game": "name", "model": "name", "algorithm": "preset"}
-_SEAT = {"agent", "scripted", "frozen"}
-_SEATED = _SEAT | {"role"}
+_SEAT = {"agent", "scripted", "frozen", "past", "pool"}
+_SEATED = _SEAT | {"role", "weight"}
 
 
 def with_default_team(recipe: Recipe) -> Recipe:
@@ -171,7 +171,7 @@ def with_default_team(recipe: Recipe) -> Recipe:
     if not empty:
         return recipe
     agents = list(recipe.agents)
-    seated = {policy.agent for policy in recipe.team.values()}
+    seated = {policy.agent for policy in recipe.policies.values()}
     free = [agent for agent in agents if agent not in seated and agent not in empty]
     team = {seat: policy.model_dump() for seat, policy in recipe.team.items()}
     for seat in empty:
@@ -196,13 +196,14 @@ def check_names(recipe: Recipe) -> None:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise RecipeError(f"agents.{name}: names may hold letters, digits, - and _ only")
     seated = set()
-    for seat, policy in recipe.team.items():
+    for key, policy in recipe.policies.items():
+        for name in (policy.agent, policy.past):
+            if name is not None and name not in recipe.agents:
+                raise RecipeError(f"{key}: no agent {name!r}{nearest(name, recipe.agents)}")
         if policy.agent is not None:
-            if policy.agent not in recipe.agents:
-                raise RecipeError(f"team.{seat}: no agent {policy.agent!r}{nearest(policy.agent, recipe.agents)}")
             seated.add(policy.agent)
         if policy.scripted is not None:
-            load_player(game, policy.scripted, f"team.{seat}.scripted")
+            load_player(game, policy.scripted, f"{key}.scripted")
     for name in recipe.agents:
         if name not in seated:
             raise RecipeError(f"agents.{name}: fills no seat; name it in team or remove it")

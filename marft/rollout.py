@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from marft.branching import combinations, going_on
 from marft.chat import Chat, Conversation
 from marft.config import Branching, Recipe, Sampling
+from marft.credit.columns import RESERVED
 from marft.engines.base import Completion, Engine, Request
 from marft.episode import Episode, Turn
 from marft.errors import EngineError, GameError, MarftError
@@ -30,9 +32,13 @@ SCRIPTED = "scripted:"
 PERSON = "person:"
 WITHOUT_TOKENS = (SCRIPTED, PERSON)
 """How policies begin that answer in text alone, so that their seat needs no conversation in tokens."""
+PAST = "past:{}@{}"
+"""An earlier version of an agent, as episodes record it: past:alice@20."""
 FLAT = Branching()
 NEVER_ENDS = 10_000
 """Decisions after which an episode is taken to be without end."""
+TAKEN = RESERVED - {"role", "observation", "call", "attempt", "reflect"}
+"""Columns of the turn table that a game's marks may not overwrite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +55,34 @@ class Plan:
         return f"u{self.update:06d}-g{self.group:04d}-e{self.index:03d}" + (f"+{attempt}" if attempt else "")
 
 
-def plan_update(recipe: Recipe, update: int) -> list[Plan]:
-    """The episodes of one update: `groups` instances, `group_size` plays of each."""
-    team = {seat: str(policy) for seat, policy in recipe.team.items()}
+def plan_update(recipe: Recipe, update: int, versions: Mapping[str, int] | None = None) -> list[Plan]:
+    """The episodes of one update: `groups` instances, `group_size` plays of each.
+
+    versions: how far each agent has come, for seats that its past versions may fill.
+    """
+    teams = [draw_team(recipe, update, group, versions or {}) for group in range(recipe.rollout.groups)]
     return [
-        Plan(group, index, derive(recipe.seed, "instance", update, group), team, update)
+        Plan(group, index, derive(recipe.seed, "instance", update, group), teams[group], update)
         for group in range(recipe.rollout.groups)
         for index in range(recipe.rollout.group_size)
     ]
+
+
+def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> dict[str, str]:
+    """seat -> policy for one group: drawn where a seat has a pool, rotated by one seat a group with `swap_seats`."""
+    rng = random.Random(derive(recipe.seed, "team", update, group))
+    names = []
+    for seat in recipe.team.values():
+        policy = seat.choices[0]
+        if len(seat.choices) > 1:
+            (policy,) = rng.choices(seat.choices, [choice.weight for choice in seat.choices])
+        name = str(policy)
+        if policy.past is not None:
+            name = PAST.format(policy.past, rng.choice(recipe.past.versions(versions.get(policy.past, 0))))
+        names.append(name)
+    seats = list(recipe.team)
+    shift = group % len(seats) if recipe.rollout.swap_seats else 0
+    return {seat: names[(number + shift) % len(seats)] for number, seat in enumerate(seats)}
 
 
 class Player:
@@ -79,6 +105,7 @@ class Player:
             update=plan.update,
         )
         self._conversations: dict[str, Conversation] = {}
+        self._sessions: dict[str, str] = {}
         self._asked: list[Turn] = []
         self._decisions = 0
         self._node: str | None = None
@@ -105,7 +132,7 @@ class Player:
             policy = self.episode.team[seat]
             messages = self.game.observe(seat)
             turn = Turn(seat, self.game.clock, order, policy, "", messages=[tuple(message) for message in messages])
-            turn.marks = dict(self.game.marks(seat))
+            turn.marks = self._marks(seat)
             request = Request(policy, derive(self.seed, seat, self._decisions))
             if policy.startswith(WITHOUT_TOKENS):
                 request.view = self.game.view(seat)
@@ -116,7 +143,7 @@ class Player:
                 turn.prompt_ids, turn.fresh = conversation.hear(messages)
                 request.prompt_ids = list(conversation.ids)
                 request.sampling = self.sampling
-                request.session = f"{self.episode.id}/{seat}"
+                request.session = self._sessions.setdefault(seat, f"{self.episode.id}/{seat}")
                 turn.agent = policy if policy in self.learners else None
             self._asked.append(turn)
             requests.append(request)
@@ -125,12 +152,23 @@ class Player:
             raise GameError(f"{self.game.name} has not ended after {NEVER_ENDS} decisions")
         return requests
 
+    def _marks(self, seat: str) -> dict[str, Any]:
+        marks = dict(self.game.marks(seat))
+        for name in marks:
+            if name in TAKEN:
+                raise GameError(f"{self.game.name} marks a decision of {seat} with {name!r}, a column of credit's own")
+        return marks
+
     def draw(self, requests: Sequence[Request], sample: int) -> list[Request]:
         """The same requests with the randomness of another sample."""
         return [
-            replace(request, seed=derive(request.seed, "sample", sample), session=f"{self._id(sample)}/{turn.seat}")
+            replace(request, seed=derive(request.seed, "sample", sample), session=self._session(turn.seat, sample))
             for request, turn in zip(requests, self._asked, strict=True)
         ]
+
+    def _session(self, seat: str, sample: int) -> str:
+        """The first sample goes on in the seat's session, where the engine has kept what came before."""
+        return self._sessions.get(seat, "") if sample == 0 else f"{self._id(sample)}/{seat}"
 
     def fork(self, number: int, samples: Sequence[int], tree: int) -> Player:
         """A copy that receives joint action `number` of this decision, made of these samples of the acting seats.
@@ -140,9 +178,11 @@ class Player:
         other = copy.copy(self)
         other.game = self.game.clone()
         rewards = [dict(step) for step in self.episode.rewards]
-        own = {"turns": list(self.episode.turns), "rewards": rewards, "terms": {}, "facts": {}}
-        other.episode = replace(self.episode, id=self._id(number), **own)
+        fresh = {"turns": list(self.episode.turns), "rewards": rewards, "terms": {}, "facts": {}}
+        other.episode = replace(self.episode, id=self._id(number), **fresh)
         other.seed = derive(self.seed, "branch", number)
+        own = {turn.seat: self._session(turn.seat, sample) for turn, sample in zip(self._asked, samples, strict=True)}
+        other._sessions = self._sessions | own
         other._conversations = {seat: conversation.fork() for seat, conversation in self._conversations.items()}
         other._node, first = f"{self._node or tree}.{number}", self._node is None
         marks = {"node": other._node, "parent": "root" if first else self._node}

@@ -27,7 +27,7 @@ def make_rollout(
 ) -> Rollout:
     """A rollout of the recipe's game in which every policy of its team can answer."""
     game = make_game(recipe.game.name, recipe.game.options)
-    add_frozen(bank, [seat.frozen for seat in recipe.team.values() if seat.frozen is not None])
+    add_frozen(bank, [policy.frozen for policy in recipe.policies.values() if policy.frozen is not None])
     return Rollout(
         make_game=game_maker(game),
         chat=chat,
@@ -52,9 +52,9 @@ def game_maker(game: Game) -> Callable[[], Game]:
 def players_of(recipe: Recipe, game: Game) -> Mapping[str, Player]:
     """Every scripted player an episode may name: all of the game's, and those the team brings."""
     players = {f"{SCRIPTED}{name}": player for name, player in game.players.items()}
-    for seat, policy in recipe.team.items():
+    for key, policy in recipe.policies.items():
         if policy.scripted is not None:
-            players[str(policy)] = load_player(game, policy.scripted, f"team.{seat}.scripted")
+            players[str(policy)] = load_player(game, policy.scripted, f"{key}.scripted")
     return players
 
 

@@ -81,7 +81,8 @@ def _share(id_N: torch.Tensor, copies_N: torch.Tensor) -> torch.Tensor:
     most_N, _ = _most(id_N, copies_N)
     _, place_N = id_N.unique(return_inverse=True)
     sum_K = torch.zeros(int(place_N.max()) + 1 if len(place_N) else 0, dtype=torch.float64, device=id_N.device)
-    return copies_N * most_N / sum_K.index_add(0, place_N, copies_N)[place_N]
+    sum_N = sum_K.index_add(0, place_N, copies_N)[place_N]
+    return copies_N * most_N / torch.where(sum_N > 0, sum_N, torch.ones_like(sum_N))  # what counts no times weighs 0
 
 
 def _most(id_N: torch.Tensor, copies_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

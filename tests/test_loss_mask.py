@@ -47,15 +47,16 @@ def test_the_loss_stands_on_the_answer_and_its_end_token_and_on_nothing_else(mon
     row = conversation_row(rig, [word, end], [word, end])
     first = next(n for n in range(len(row)) if row.ids[n : n + 2].tolist() == [word, end])
     assert row.targets.tolist() == [first, first + 1, len(row) - 2, len(row) - 1]
-    hidden, logits = watch(rig, monkeypatch, "hidden"), watch(rig, monkeypatch, "head")
+    hidden = watch(rig, monkeypatch, "hidden")
     rig.gradient("alice", [row])
     at = hidden[0].grad[0].abs().sum(-1).nonzero().flatten().tolist()
     assert at == [first - 1, first, len(row) - 3, len(row) - 2]
     # of the mean of −A log softmax(z)[target] by z: (A / N) (softmax(z) − one-hot), with A = 1, 1, 2, 2 and N = 4
-    scale = torch.tensor([[0.25], [0.25], [0.5], [0.5]])
-    one_hot = torch.nn.functional.one_hot(torch.tensor([word, end, word, end]), logits[0].shape[-1])
-    expected = scale * (logits[0].detach().softmax(-1) - one_hot)
-    assert float((logits[0].grad - expected).abs().max()) < 1e-12
+    scale, head = torch.tensor([[0.25], [0.25], [0.5], [0.5]]), rig.bank.base.get_output_embeddings().weight
+    chances = (hidden[0].detach()[0, at] @ head.T).softmax(-1)
+    one_hot = torch.nn.functional.one_hot(torch.tensor([word, end, word, end]), len(head))
+    expected = scale * (chances - one_hot) @ head
+    assert float((hidden[0].grad[0, at] - expected).abs().max()) < 1e-12
 
 
 def test_a_cut_answer_trains_no_end_token(monkeypatch):

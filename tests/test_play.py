@@ -207,6 +207,18 @@ def test_a_trained_run_takes_the_other_seats_with_its_newest_adapters(run):
     assert [turn.text for turn in again.turns_of("alice")] == [turn.text for turn in turns]
 
 
+def test_of_a_pool_the_agent_itself_takes_the_seat(tmp_path):
+    from trainer_fixtures import make_recipe
+
+    from marft.train.loop import train
+
+    recipe = make_recipe("train.updates=1", "team.bob={pool: [{scripted: TFT}, bob]}")
+    table = trained_table(PD, {}, "alice", train(recipe, tmp_path / "pool"))
+    assert table.team["bob"] == "pool/bob"
+    episode, _ = played(table, ["<A>"] * 3)
+    assert episode.status == "done"
+
+
 def test_a_run_of_another_game_or_no_run_is_refused(run):
     assert trained_table(PD, {}, None, run).game.options.rounds == 3  # the run's, not the game's 10
     with pytest.raises(RecipeError, match="plays prisoners_dilemma, not ultimatum"):

@@ -4,66 +4,13 @@ import math
 
 import pytest
 import torch
-from peft import PeftModel
-from trainer_fixtures import Recorder, Rig, base_folder, distance, equal, snapshot, widen
-from transformers import AutoModelForCausalLM
+from plain_peft import EXACT, Plain, column, noisy
+from trainer_fixtures import Recorder, Rig, distance, equal, snapshot
 
 from marft import logprobs
 from marft.config import Optimizer
 from marft.errors import EngineError
 from marft.train.optimizer import learning_rate
-
-EXACT = ("model.dtype=float64", "optimizer.max_grad_norm=1e9", "train.gap_limit=1e9")
-
-
-def noisy(rows, scale=0.7):
-    """Rows whose engine log-probs and advantages are arbitrary numbers, so that every term of the loss counts."""
-    generator = torch.Generator().manual_seed(3)
-    for row in rows:
-        row.engine = row.engine + scale * torch.randn(len(row.engine), generator=generator).double().numpy()
-        row.advantage = torch.randn(len(row.advantage), generator=generator).double().numpy()
-    return rows
-
-
-class Plain:
-    """The same adapter in transformers and PEFT alone, from the folder that the bank wrote."""
-
-    def __init__(self, rig, name, folder):
-        rig.bank.save(name, folder)
-        model = AutoModelForCausalLM.from_pretrained(base_folder(), dtype=torch.float64)
-        self.model = PeftModel.from_pretrained(model, folder, is_trainable=True)
-        widen(self.model)
-        self.named = {key.replace(".default", ""): p for key, p in self.model.named_parameters() if "lora_" in key}
-
-    def logits(self, row):
-        """Logits at the positions before the row's targets, (N, V)."""
-        return self.model(torch.tensor(row.ids)[None]).logits[0, torch.tensor(row.targets) - 1]
-
-    def logp(self, rows, temperature=1.0):
-        targets = (torch.tensor(row.ids[row.targets]) for row in rows)
-        scores = (torch.log_softmax(self.logits(row) / temperature, -1) for row in rows)
-        return torch.cat([s[torch.arange(len(t)), t] for s, t in zip(scores, targets, strict=True)])
-
-    def base_logp(self, rows):
-        with torch.no_grad(), self.model.disable_adapter():
-            return self.logp(rows)
-
-    def entropy(self, rows):
-        return torch.cat([torch.distributions.Categorical(logits=self.logits(row)).entropy() for row in rows])
-
-    def set(self, weights):
-        with torch.no_grad():
-            for name, value in weights.items():
-                self.named[name].copy_(value)
-
-    def gradient(self, loss):
-        self.model.zero_grad()
-        loss.backward()
-        return {name: parameter.grad.clone() for name, parameter in self.named.items()}
-
-
-def column(rows, name):
-    return torch.cat([torch.from_numpy(getattr(row, name)) for row in rows])
 
 
 def direct_loss(preset, logp_N, engine_N, base_N, advantage_N):

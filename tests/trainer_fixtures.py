@@ -16,12 +16,13 @@ import torch
 from marft.bank import AdapterBank
 from marft.credit import advantages
 from marft.engines.hf import HFEngine
-from marft.episode import finished
+from marft.episode import learnable
 from marft.model import base_source, load_base
 from marft.recipe import apply_override, parse_recipe
 from marft.rewards import load_reward
 from marft.rollout import plan_update
 from marft.team import make_rollout
+from marft.train.learning import Learning
 from marft.train.optimizer import make_learner
 from marft.train.rows import Row, build_rows
 from marft.train.table import score, turn_table
@@ -89,13 +90,17 @@ class Rig:
         self.updater = Updater(self.bank, recipe.algorithm, recipe.sampling, recipe.train, Workers(None), recipe.seed)
 
     def play(self, update: int = 0) -> list:
-        """One update's finished and scored episodes."""
+        """One update's scored episodes: finished ones, and branches that were not played on."""
         for name, learner in self.learners.items():
             self.engine.publish(name, learner.version)
-        episodes = finished(asyncio.run(self.rollout.play(plan_update(self.recipe, update))))
+        episodes = learnable(asyncio.run(self.rollout.play(plan_update(self.recipe, update))))
         for episode in episodes:
             score(episode, {"payoff": (load_reward("payoff"), 1.0)})
         return episodes
+
+    def learning(self) -> Learning:
+        """The same parts, taught whole lessons."""
+        return Learning(self.recipe, self.bank, self.base.chat, self.learners, Workers(None))
 
     def rows(self, episodes) -> dict:
         return build_rows(episodes, advantages(self.recipe.algorithm, turn_table(episodes)))

@@ -26,7 +26,7 @@ def warnings_for(algorithm: Algorithm, facts: Facts | Mapping[str, Any]) -> list
         return [*_of_table(algorithm, facts), *_of_settings(algorithm)]
     found = _of_settings(algorithm)
     grouped = algorithm.baseline.kind in GROUPED and "instance" in algorithm.baseline.key
-    if grouped and facts.group_size == 1:
+    if grouped and facts.group_size == 1 and not facts.branches:
         found.append(
             "rollout.group_size is 1: groups of one have nobody to compare with, so baseline gives advantage 0"
         )
@@ -82,7 +82,10 @@ def _of_table(algorithm: Algorithm, table: Mapping[str, Any]) -> list[str]:
     acted = decisions.take(decisions.acted_D)
     base = algorithm.baseline
     if base.kind in GROUPED and len(acted.clock_D):
-        size = np.bincount(acted.key(base.key, "baseline.key").code)
+        group = acted.key(base.key, "baseline.key").code
+        if base.kind == "loo":  # whose members are episodes
+            group = np.unique(np.stack([group, acted.codes["episode"].code]), axis=1)[0]
+        size = np.bincount(group)
         alone, groups = int((size == 1).sum()), int((size > 0).sum())
         if alone:
             found.append(f"{alone} of {groups} groups of baseline.key {list(base.key)} have one member: advantage 0")

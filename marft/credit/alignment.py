@@ -47,7 +47,7 @@ def ad_align_original(advantage_D: np.ndarray, decisions: Decisions, settings: A
 
 
 def _others(advantage_D: np.ndarray, decisions: Decisions) -> np.ndarray:
-    return stats.total(advantage_D, decisions.key(("episode", "step"))) - advantage_D
+    return stats.total(advantage_D, decisions.event()) - advantage_D
 
 
 def _weights(advantage_D: np.ndarray, decisions: Decisions, settings: Alignment) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from marft.blocks import Attribution
-from marft.credit.cross import counterfactual_reward, joint_reward
+from marft.credit.cross import counterfactual_reward
 from marft.credit.debate import debate_scores, influence_reward, margin_reward, quality_reward
 from marft.credit.keys import Codes, combine, compact, first_rows
 from marft.credit.table import Decisions
@@ -38,7 +38,7 @@ def own(decisions: Decisions, settings: Attribution) -> Stream:
 
 def team_sum(decisions: Decisions, settings: Attribution) -> Stream:
     """Σ_j r_j(t): the sum of all seats' rewards at the step."""
-    event = compact(decisions.key(("episode", "step")))
+    event = compact(decisions.event())
     first_V = first_rows(event)
     reward_V = np.bincount(event.code, decisions.reward_D, event.size)
     return Stream(reward_V, decisions.codes["episode"].code[first_V], decisions.clock_D[first_V], event.code, True)
@@ -61,7 +61,7 @@ def team_local(decisions: Decisions, settings: Attribution) -> Stream:
 
 def last_agent(decisions: Decisions, settings: Attribution) -> Stream:
     """r_u for the seat that acts last at the step (by `order`, else by seat), 0 for all others (MARFT, 2504.16129)."""
-    event = decisions.key(("episode", "step"))
+    event = decisions.event()
     order_D = decisions.numbers("order", "attribution last_agent") if "order" in decisions.columns else None
     seat_D = decisions.codes["seat"].code
     rank_D = np.lexsort((seat_D,) if order_D is None else (seat_D, order_D))
@@ -74,8 +74,8 @@ def last_agent(decisions: Decisions, settings: Attribution) -> Stream:
 
 
 def joint(decisions: Decisions, settings: Attribution) -> Stream:
-    """The sum of the rewards of all joint actions that contain the completion (cross mode, MAGRPO, 2508.04652)."""
-    return _seat_stream(decisions, settings, joint_reward(decisions))
+    """r_u; the return is then summed over all joint actions that contain the completion (MAGRPO, 2508.04652)."""
+    return own(decisions, settings)
 
 
 def counterfactual(decisions: Decisions, settings: Attribution) -> Stream:

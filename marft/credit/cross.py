@@ -11,6 +11,7 @@ import numpy as np
 from marft.credit import stats
 from marft.credit.keys import Codes, combine, compact, factorise
 from marft.credit.table import Decisions
+from marft.credit.tree import shares
 
 STATE = ("instance", "parent", "step")
 
@@ -21,23 +22,29 @@ def completions(decisions: Decisions, setting: str) -> Codes:
     return combine([decisions.key((*STATE, "seat"), setting), sample], len(decisions.clock_D))
 
 
-def joint_reward(decisions: Decisions) -> np.ndarray:
-    """(D,) Σ over the joint actions that contain the completion."""
-    return stats.total(decisions.reward_D, completions(decisions, "attribution joint"))
+def joint_return(return_D: np.ndarray, decisions: Decisions) -> np.ndarray:
+    """(D,) Σ over the joint actions that contain the completion, each once, on however many paths it stands.
+
+    A seat that earned without acting said nothing that others could share: it keeps its return.
+    """
+    total_D = stats.total(return_D * shares(decisions), completions(decisions, "attribution joint"))
+    return np.where(decisions.acted_D, total_D, return_D)
 
 
 def counterfactual_reward(decisions: Decisions) -> np.ndarray:
     """(D,) own reward minus its mean over the seat's completions at this state, own included, with the others fixed.
 
-    Excluding the own one would only scale the result, by k / (k − 1) for k alternatives.
+    Excluding the own one would only scale the result, by k / (k − 1) for k alternatives. A joint action counts once, on
+    however many paths it stands. A seat that earned without acting had no alternative: 0.
     """
     completion = compact(completions(decisions, "attribution counterfactual"))
-    mark_D = _scramble(completion.code)
-    event = decisions.key(("episode", "step"))
+    mark_D = np.where(decisions.acted_D, _scramble(completion.code), np.uint64(0))
+    event = decisions.event()
     others_D = _wrapped_total(mark_D, event) - mark_D
     unique, code = np.unique(others_D, return_inverse=True)
     key = combine([decisions.key((*STATE, "seat")), Codes(code, len(unique))], len(code))
-    return stats.centre(decisions.reward_D, key)
+    centred_D = stats.centre(decisions.reward_D, key, shares(decisions))
+    return np.where(decisions.acted_D, centred_D, 0.0)
 
 
 def _scramble(code_D: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ class _Events(NamedTuple):
 
 def _events(decisions: Decisions) -> _Events:
     """Events in order, with the mean reward of the seats that stand on each."""
-    event = compact(decisions.key(("episode", "step")))
+    event = compact(decisions.event())
     first_V = first_rows(event)
     mean_V = np.bincount(event.code, decisions.reward_D, event.size) / np.maximum(
         np.bincount(event.code, minlength=event.size), 1

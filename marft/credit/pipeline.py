@@ -14,7 +14,7 @@ from marft.credit import memory
 from marft.credit.alignment import ALIGNMENTS
 from marft.credit.attribution import ATTRIBUTIONS, Stream
 from marft.credit.baselines import BASELINES
-from marft.credit.cross import completions
+from marft.credit.cross import completions, joint_return
 from marft.credit.keys import compact
 from marft.credit.presets import algorithm
 from marft.credit.resize import copies, units
@@ -22,17 +22,19 @@ from marft.credit.returns import RETURNS, WITH_CRITIC
 from marft.credit.sources import PREPARES, compose
 from marft.credit.table import Decisions, collapse
 from marft.credit.transforms import NORMALISERS, TRANSFORMS, discount_visits, spread_groups
-from marft.credit.tree import multiplicity
+from marft.credit.tree import shares
 from marft.errors import RewardError
 
 
 class Credit(NamedTuple):
     """advantage_U: of each turn. copies_U: how often the turn is to be trained on: 1, but where `resize` or `filter`
-    drop (0) or duplicate. state: what the next batch needs to know, JSON values."""
+    drop (0) or duplicate. state: what the next batch needs to know, JSON values. share_U: the turn's weight among its
+    copies on the paths of a tree (see `tree.shares`)."""
 
     advantage_U: np.ndarray
     copies_U: np.ndarray
     state: dict[str, Any]
+    share_U: np.ndarray
 
 
 def assess(
@@ -44,8 +46,9 @@ def assess(
     everything, decision_U = collapse(table)
     with np.errstate(over="ignore", invalid="ignore"):
         everything, stream = attribute(blocks, everything, new_state)
-        return_D = RETURNS[blocks.return_.kind](stream, everything, blocks.return_)
-        everything = replace(everything, count_D=_counts(blocks, everything, stream))
+        return_D = returns(blocks, stream, everything)
+        share_D = shares(everything)
+        everything = replace(everything, count_D=_counts(blocks, everything, stream, share_D, new_state))
         acted_D = everything.acted_D
         advantage_D, copies_D = np.zeros(len(return_D)), np.ones(len(return_D))
         whole = bool(acted_D.all())
@@ -53,7 +56,7 @@ def assess(
         found, kept = evaluate(blocks, return_D if whole else return_D[acted_D], mine, new_state)
         advantage_D[acted_D], copies_D[acted_D] = found, kept
     check_finite(advantage_D, everything.reward_D)
-    return Credit(advantage_D[decision_U], copies_D[decision_U], new_state)
+    return Credit(advantage_D[decision_U], copies_D[decision_U], new_state, share_D[decision_U])
 
 
 def attribute(blocks: Algorithm, decisions: Decisions, state: dict) -> tuple[Decisions, Stream]:
@@ -61,6 +64,12 @@ def attribute(blocks: Algorithm, decisions: Decisions, state: dict) -> tuple[Dec
     decisions = compose(decisions, blocks.attribution, blocks.kl, float(state.get("progress", 0.0)))
     decisions = PREPARES[blocks.prepare.kind](decisions, blocks.prepare)
     return decisions, ATTRIBUTIONS[blocks.attribution.kind](decisions, blocks.attribution)
+
+
+def returns(blocks: Algorithm, stream: Stream, decisions: Decisions) -> np.ndarray:
+    """(D,) the return of each decision."""
+    return_D = RETURNS[blocks.return_.kind](stream, decisions, blocks.return_)
+    return joint_return(return_D, decisions) if blocks.attribution.kind == "joint" else return_D
 
 
 def evaluate(
@@ -96,13 +105,13 @@ def _remember(blocks: Algorithm, return_D: np.ndarray, decisions: Decisions, sta
         memory.note_capability(state, return_D, decisions, blocks.baseline.window)
 
 
-def _counts(blocks: Algorithm, decisions: Decisions, stream: Stream) -> np.ndarray:
+def _counts(
+    blocks: Algorithm, decisions: Decisions, stream: Stream, share_D: np.ndarray, state: Mapping[str, Any]
+) -> np.ndarray:
     """How often each decision counts: its copies, and its share where it stands in several episodes."""
     segment_D = None if stream.team else stream.segment_V[stream.row_D]
-    count_D = copies(decisions, blocks.resize, units(decisions, segment_D))
+    count_D = copies(decisions, blocks.resize, units(decisions, segment_D), float(state.get("progress", 0.0))) * share_D
     if blocks.attribution.kind == "joint":
         same = compact(completions(decisions, "attribution joint"))
-        count_D = count_D / np.bincount(same.code)[same.code]
-    elif blocks.return_.kind == "tree" and "node" in decisions.columns:
-        count_D = count_D / multiplicity(decisions)
+        count_D = count_D / np.bincount(same.code, share_D)[same.code]
     return count_D

@@ -2,7 +2,8 @@
 
 A unit is a trajectory: one call of a seat, or its whole episode. Of a key with more units than wanted a random choice
 is kept; with fewer, every unit is copied equally often and a random choice once more. Instead of moving rows this
-counts copies: statistics and the trainer weigh by them. The draw follows from the seed and the units' ids alone.
+counts copies: statistics and the trainer weigh by them. The draw follows from the seed, the run's progress and the
+units' ids alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from marft.credit.keys import Codes, combine, compact, first_rows
 from marft.credit.table import Decisions
 
 
-def copies(decisions: Decisions, settings: Resize, unit: Codes) -> np.ndarray:
+def copies(decisions: Decisions, settings: Resize, unit: Codes, progress: float = 0.0) -> np.ndarray:
     """(D,) how many copies of each decision count: 0 dropped, 1 kept, more duplicated. `unit`: its trajectory."""
     n = len(decisions.clock_D)
     if settings.kind == "none" or not n:
@@ -28,7 +29,7 @@ def copies(decisions: Decisions, settings: Resize, unit: Codes) -> np.ndarray:
     first_P = first_rows(unit)
     key_P = compact(decisions.key(settings.key, "resize.key")).code[first_P]
     count_K = np.bincount(key_P)
-    order = np.lexsort((_draw(unit, settings.seed), key_P))
+    order = np.lexsort((_draw(unit, settings.seed, progress), key_P))
     start_K = np.cumsum(count_K) - count_K
     rank_P = np.empty(unit.size, np.int64)
     rank_P[order] = np.arange(unit.size) - start_K[key_P[order]]
@@ -37,8 +38,9 @@ def copies(decisions: Decisions, settings: Resize, unit: Codes) -> np.ndarray:
     return np.where(chosen_D, copies_P[unit.code], 1).astype(np.float64)
 
 
-def _draw(unit: Codes, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).random(unit.size)
+def _draw(unit: Codes, seed: int, progress: float) -> np.ndarray:
+    """Another draw at each update: else, with equal numbers, the same places would be dropped all through the run."""
+    return np.random.default_rng([seed, int(progress * 2**32)]).random(unit.size)
 
 
 def units(decisions: Decisions, segment_D: np.ndarray | None) -> Codes:

@@ -15,7 +15,7 @@ def decay(segment_V: np.ndarray, clock_V: np.ndarray, gamma: float) -> np.ndarra
     decay_V = np.zeros(len(segment_V))
     same = segment_V[1:] == segment_V[:-1]
     gap = np.where(same, clock_V[1:] - clock_V[:-1], 0)
-    decay_V[1:] = np.power(gamma, gap) if gap.max(initial=0) > 1 else gamma
+    decay_V[1:] = np.power(gamma, gap) if np.any(same & (gap != 1)) else gamma
     decay_V[1:] *= same
     return decay_V
 

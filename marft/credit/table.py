@@ -59,6 +59,14 @@ class Decisions:
             return self.codes["step"]  # without a tree, what is sampled at the same step of an instance is comparable
         return factorise(self.columns.labels(name, setting))
 
+    def event(self) -> Codes:
+        """Codes of what happens at once in an episode: a step of it, and in a tree a node of the step.
+
+        A message and its move are drawn at two nodes of one step; what a move pays must not reach back to a message
+        without it being backed up, or only messages that play went on from would seem to be paid.
+        """
+        return self.key(("episode", "step", *(("node",) if "node" in self.columns else ())))
+
     def numbers(self, name: str, setting: str) -> np.ndarray:
         """(D,) float64 values of a column that `setting` needs; RecipeError where the table lacks it."""
         return self.columns.numbers(name, setting)

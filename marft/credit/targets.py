@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from marft.blocks import Algorithm
-from marft.credit.pipeline import attribute
+from marft.credit.pipeline import attribute, returns
 from marft.credit.presets import algorithm
-from marft.credit.returns import RETURNS, WITH_CRITIC
+from marft.credit.returns import WITH_CRITIC
 from marft.credit.table import collapse
 from marft.credit.tokens import token_returns
 
@@ -38,7 +38,7 @@ def value_targets(
         return token_returns(blocks, table, np.asarray(turn_N, np.int64), value_N, dict(state or {}))[1] + value_N
     decisions, decision_U = collapse(table)
     decisions, stream = attribute(blocks, decisions, copy.deepcopy(dict(state or {})))
-    target_D = RETURNS[blocks.return_.kind](stream, decisions, blocks.return_)
+    target_D = returns(blocks, stream, decisions)
     if blocks.return_.kind in WITH_CRITIC:
         target_D = target_D + decisions.numbers("value", "a critic's target")
     return target_D[decision_U]

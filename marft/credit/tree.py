@@ -13,7 +13,7 @@ import numpy as np
 
 from marft.blocks import Return
 from marft.credit import scan
-from marft.credit.keys import Codes, combine, compact, factorise
+from marft.credit.keys import Codes, combine, compact, factorise, first_rows
 from marft.credit.table import Decisions
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def tree(stream: Stream, decisions: Decisions, settings: Return) -> np.ndarray:
     """R_j = r_j + mean over children of R, undiscounted.
 
-    With a team attribution r_j is the sum over the node's seats, otherwise every seat has a return of its own, to which
+    With a team attribution r_j is the team's reward at the node, otherwise every seat has a return of its own, to which
     nodes where it is silent add nothing of their own. Without the columns `node` and `parent` each episode is a chain,
     and this is the undiscounted return to go.
     """
@@ -31,20 +31,36 @@ def tree(stream: Stream, decisions: Decisions, settings: Return) -> np.ndarray:
         return scan.to_go(stream.reward_V, stream.segment_V, stream.clock_V, 1.0)[stream.row_D]
     node, up_K = _nodes(decisions)
     seat = Codes(np.zeros(len(node.code), np.int64), 1) if stream.team else decisions.codes["seat"]
-    cell = combine([node, decisions.codes["seat"]], len(node.code))
-    reward_D = decisions.reward_D if stream.team else stream.reward_V[stream.row_D]
-    # A node of several episodes is recorded once in each of them.
-    share_D = reward_D / np.bincount(cell.code, minlength=cell.size)[cell.code]
+    reward_D = stream.reward_V[stream.row_D]
+    if stream.team:  # one number for all seats of the node
+        reward_D = reward_D / np.bincount(stream.row_D)[stream.row_D]
     place_D = node.code * seat.size + seat.code
-    value_KS = np.bincount(place_D, share_D, node.size * seat.size).reshape(node.size, seat.size)
-    return _backup(value_KS, up_K).reshape(-1)[place_D]
+    value_KS = np.bincount(place_D, reward_D * shares(decisions), node.size * seat.size)
+    return _backup(value_KS.reshape(node.size, seat.size), up_K).reshape(-1)[place_D]
 
 
-def multiplicity(decisions: Decisions) -> np.ndarray:
-    """(D,) in how many episodes each decision of the tree stands."""
-    node, _ = _nodes(decisions)
-    cell = combine([node, decisions.codes["seat"]], len(node.code))
-    return np.bincount(cell.code, minlength=cell.size)[cell.code]
+def shares(decisions: Decisions) -> np.ndarray:
+    """(D,) the weight of a decision among its copies on all the paths that lead through its node; they add up to 1.
+
+    A path weighs as much as a walk that takes every child alike would choose it, so that a weighted mean over a node's
+    paths is the mean over its children of theirs: a child with many leaves counts no more than one with few. Without a
+    tree every decision stands alone.
+    """
+    n = len(decisions.clock_D)
+    if "node" not in decisions.columns or "parent" not in decisions.columns:
+        return np.ones(n)
+    node, up_K = _nodes(decisions)
+    children_K = np.bincount(up_K[up_K >= 0], minlength=node.size)
+    choice_K = np.where(up_K >= 0, np.log(np.maximum(children_K[np.maximum(up_K, 0)], 1)), 0.0)
+    stop = compact(combine([decisions.codes["episode"], node], n))
+    first = first_rows(stop)
+    episode_D = decisions.codes["episode"].code
+    chance_E = -np.bincount(episode_D[first], choice_K[node.code[first]], decisions.codes["episode"].size)
+    cell = compact(combine([node, decisions.codes["seat"]], n))
+    best_C = np.full(cell.size, -np.inf)
+    np.maximum.at(best_C, cell.code, chance_E[episode_D])
+    weight_D = np.exp(chance_E[episode_D] - best_C[cell.code])  # a long path's own chance may be less than any float
+    return weight_D / np.bincount(cell.code, weight_D)[cell.code]
 
 
 def _nodes(decisions: Decisions) -> tuple[Codes, np.ndarray]:

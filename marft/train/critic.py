@@ -17,6 +17,7 @@ from marft.bank import AdapterBank
 from marft.batches import collate, micro_batches
 from marft.config import Adapter
 from marft.config import Critic as CriticSettings
+from marft.seeds import derive
 from marft.train.optimizer import Learner, apply_gradient, flat_gradient, learning_rate
 from marft.train.views import View
 from marft.train.workers import Workers
@@ -42,7 +43,7 @@ class Critic:
         workers: Workers,
     ) -> None:
         self.bank, self.settings, self.workers = bank, settings, workers
-        self.updates, self.token_budget = updates, token_budget
+        self.seed, self.updates, self.token_budget = seed, updates, token_budget
         bank.add(NAME, settings.adapter or adapter, seed)
         width = bank.base.get_output_embeddings().weight.shape[-1]
         self.head = nn.Linear(width, seats, device=bank.device, dtype=torch.float32)
@@ -93,24 +94,43 @@ class Critic:
         if not count:
             return {}
         self._renormalise(moments)
-        parameters, loss = self.parameters(), 0.0
-        rate = learning_rate(self.settings.optimizer, number, self.updates)
-        for _ in range(self.settings.epochs):
-            self.learner.optimizer.zero_grad(set_to_none=True)
-            loss = 0.0
-            for batch, scaled_M in self._passes(views):
-                aim_M = torch.from_numpy(np.concatenate([targets[n] for n in batch]))
-                aim_M = ((aim_M - self.mean) / self.deviation).to(scaled_M)
-                part = 0.5 * (scaled_M - aim_M).square().sum() / count
-                part.backward()
-                loss += float(part.detach())
-            flat = self.workers.sum(flat_gradient(parameters))
-            apply_gradient(self.learner.optimizer, parameters, flat, rate, self.settings.optimizer.max_grad_norm)
+        losses = []
+        for epoch in range(self.settings.epochs):
+            for part in self._parts(len(views), number, epoch):
+                losses.append(self._step([views[n] for n in part], [targets[n] for n in part], number))
         error = sum(float(np.square(aim - value).sum()) for aim, value in zip(targets, before, strict=True))
+        loss = float(np.mean(losses[-self.settings.minibatches :]))
         sums = self.workers.sum(torch.tensor([loss, error], dtype=torch.float64, device=self.bank.device)).tolist()
         spread = float(moments[2] - moments[1] ** 2 / count)
         explained = 1 - sums[1] / spread if spread > 0 else float("nan")
         return {"loss": sums[0], "explained_variance": explained, "mean_target": float(moments[1]) / count}
+
+    def _parts(self, count: int, number: int, epoch: int) -> list[np.ndarray]:
+        """View numbers of each optimizer step of a pass."""
+        order = np.arange(count)
+        if self.settings.minibatches > 1:
+            place = (self.workers.rank, number, epoch)
+            np.random.default_rng(derive(self.seed, "critic", *place)).shuffle(order)
+        return np.array_split(order, self.settings.minibatches)
+
+    def _step(self, views: Sequence[View], targets: Sequence[np.ndarray], number: int) -> float:
+        """One optimizer step on these views; returns this process's part of the loss."""
+        sizes = torch.tensor([float(sum(map(len, targets)))], dtype=torch.float64, device=self.bank.device)
+        count = float(self.workers.sum(sizes))
+        if not count:
+            return 0.0
+        parameters, optimizer, loss = self.parameters(), self.learner.optimizer, 0.0
+        optimizer.zero_grad(set_to_none=True)
+        for batch, scaled_M in self._passes(views):
+            aim_M = torch.from_numpy(np.concatenate([targets[n] for n in batch]))
+            aim_M = ((aim_M - self.mean) / self.deviation).to(scaled_M)
+            part = 0.5 * (scaled_M - aim_M).square().sum() / count
+            part.backward()
+            loss += float(part.detach())
+        rate = learning_rate(self.settings.optimizer, number, self.updates)
+        flat = self.workers.sum(flat_gradient(parameters))
+        apply_gradient(optimizer, parameters, flat, rate, self.settings.optimizer.max_grad_norm)
+        return loss
 
     def _passes(self, views: Sequence[View]) -> Iterator[tuple[list[int], Tensor]]:
         """Micro-batches of views, with the head's normalised output at their places."""

@@ -19,7 +19,7 @@ from marft.bank import AdapterBank
 from marft.blocks import Algorithm
 from marft.chat import Chat
 from marft.config import Recipe
-from marft.credit import assess, token_advantages
+from marft.credit import Credit, assess, token_advantages
 from marft.credit.couplings import needs_of
 from marft.credit.memory import note_entropy
 from marft.credit.order import Stage, compound, plan
@@ -42,7 +42,7 @@ ANCHOR = "anchor:{}"
 
 
 class Lesson(NamedTuple):
-    """reports: agent -> what its update reported; an agent that had no turn to learn is not in it. critic: likewise.
+    """reports: agent -> what its update reported; an agent that was not to learn is not in it. critic: likewise.
     state: what credit remembers, for the next lesson. table: the turn table of all processes."""
 
     reports: dict[str, dict[str, float]]
@@ -92,8 +92,9 @@ class Learning:
             rows = build_rows(episodes)
             views = self._views(episodes)
             values = self.critic.values(views) if self.critic is not None else []
-            batch = self._gathered(episodes, rows, views, values)
-            shares, state = self._credited(batch, rows, duplicates(episodes), state)
+            same_U = duplicates(episodes)
+            batch = self._gathered(episodes, rows, views, values, same_U)
+            shares, state = self._credited(batch, rows, same_U, state)
         with clock("update"):
             critic = self._teach_critic(batch, views, number, state)
             reports: dict[str, dict[str, float]] = {}
@@ -149,12 +150,14 @@ class Learning:
         rows: Mapping[str, Sequence[Row]],
         views: Sequence[View],
         values: Sequence[np.ndarray],
+        same_U: np.ndarray,
     ) -> _Batch:
         """This process's turn table with the columns that need a model, joined with those of the others."""
         roles = {seat: policy.role for seat, policy in self.recipe.team.items() if policy.role is not None}
         table = turn_table(episodes, roles, {"observation"} if "observations" in self.needs else ())
         if "kl_in_reward" in self.needs:
             table["kl_U"] = self._kl(rows, len(table["reward_U"]))
+            table["kl_U"][: len(same_U)] = table["kl_U"][same_U]  # rows hold what branches share only once
         value_N = None
         if self.critic is not None:
             table["value_U"], value_N = _spread(views, values, table)
@@ -201,15 +204,15 @@ class Learning:
             return {name: with_advantages(own, mine_N, by_token=True) for name, own in rows.items()}, memory
         if "shared_rollouts" not in self.needs:
             credit = assess(self.algorithm, batch.table, state)
-            advantage_U, copies_U = (_mean_of_same(column[batch.turns], same_U) for column in credit[:2])
-            return {name: with_advantages(own, advantage_U, copies_U) for name, own in rows.items()}, credit.state
+            columns = _mean_of_same(credit, batch.turns, same_U)
+            return {name: with_advantages(own, *columns) for name, own in rows.items()}, credit.state
         shares, memory = {}, state
         for name in self.learners:
             table = batch.table | {"learner_U": np.full(len(batch.table["reward_U"]), name)}
             credit = assess(self.algorithm, table, state)
             memory = credit.state
             everyone = [replace(row, foreign=row.agent != name) for own in rows.values() for row in own]
-            shares[name] = with_advantages(everyone, credit.advantage_U[batch.turns], credit.copies_U[batch.turns])
+            shares[name] = with_advantages(everyone, *_mean_of_same(credit, batch.turns, same_U))
         return shares, memory
 
     def _teach_critic(
@@ -242,8 +245,8 @@ class Learning:
                 rows = _of_stage(shares.get(name, ()), stage, factor_E if compounding else None)
                 measured = compounding and stage is not stages[-1]
                 old = self.updater.logprobs(self.learners[name], rows) if measured else None
-                report = self._update(name, rows, number, state, first=name not in reports)
-                reports.setdefault(name, []).append(report)
+                before = reports.setdefault(name, [])
+                before.append(self._update(name, rows, number, state, before))
                 if measured:
                     unit_N = np.repeat([row.episode for row in rows], [len(row.targets) for row in rows])
                     ratios.append((self.updater.log_ratios(self.learners[name], rows, old), unit_N.astype(np.int64)))
@@ -251,11 +254,22 @@ class Learning:
                 factor_E = compound(
                     settings, factor_E, *(np.concatenate(column) for column in zip(*ratios, strict=True))
                 )
-        return {name: _joined(found) for name, found in reports.items()}
+        joined = {name: _joined(found) for name, found in reports.items()}
+        if self.algorithm.entropy_band.kind != "none":
+            for name, report in joined.items():
+                if report["trained"]:
+                    note_entropy(state["entropies"][name], report["entropy"])
+        return joined
 
     def _update(
-        self, name: str, rows: Sequence[Row], number: int, state: dict[str, Any], first: bool
+        self,
+        name: str,
+        rows: Sequence[Row],
+        number: int,
+        state: dict[str, Any],
+        before: Sequence[dict[str, float]],
     ) -> dict[str, float]:
+        """One agent's part of a stage; `before` are the reports of its earlier stages in this update."""
         learner, algorithm, history = self.learners[name], self.algorithm, None
         band = algorithm.entropy_band
         if band.kind != "none":
@@ -265,12 +279,9 @@ class Learning:
             if band.schedule == "epo":
                 weighed = band.model_copy(update={"coef": band.coef * epo_weight(state["progress"])})
                 algorithm = algorithm.model_copy(update={"entropy_band": weighed})
-        report = self.updater.update(
-            learner, rows, number=number, first=first, algorithm=algorithm, entropy_history=history
-        )
-        if history is not None and report["trained"]:
-            note_entropy(past, report["entropy"])
-        return report
+        played = not any(report["trained"] for report in before)
+        given = {"algorithm": algorithm, "entropy_history": history}
+        return self.updater.update(learner, rows, number=number, first=not before, played=played, **given)
 
 
 def _spread(
@@ -294,13 +305,19 @@ def _complete(parts: Sequence[tuple[dict[str, np.ndarray], Any, int]]) -> None:
                 table[name] = np.full(len(table["reward_U"]), "" if kind in "US" else 0)
 
 
-def _mean_of_same(column_U: np.ndarray, same_U: np.ndarray) -> np.ndarray:
-    """(U,) each turn's mean over the turns that are the same completion, on other paths of a tree."""
-    if np.array_equal(same_U, np.arange(len(same_U))):
-        return column_U
-    size = np.maximum(np.bincount(same_U, minlength=len(same_U)), 1)
-    mean = np.bincount(same_U, column_U[: len(same_U)], len(same_U)) / size
-    return np.concatenate([mean[same_U], column_U[len(same_U) :]])
+def _mean_of_same(credit: Credit, mine: slice, same_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(U,) advantages and copies of this process's turns: the mean over all turns that are the same completion.
+
+    Every joint action that a completion is part of weighs alike, however many paths go through it.
+    """
+    columns = credit.advantage_U[mine], credit.copies_U[mine]
+    turns = len(same_U)
+    if np.array_equal(same_U, np.arange(turns)):
+        return columns
+    share_U = credit.share_U[mine][:turns]
+    size_U = np.bincount(same_U, share_U, turns)[same_U]
+    means = (np.bincount(same_U, column[:turns] * share_U, turns)[same_U] / size_U for column in columns)
+    return tuple(np.concatenate([mean, column[turns:]]) for mean, column in zip(means, columns, strict=True))
 
 
 def _of_stage(rows: Sequence[Row], stage: Stage, factor_E: np.ndarray | None) -> list[Row]:
@@ -317,4 +334,4 @@ def _joined(reports: Sequence[dict[str, float]]) -> dict[str, float]:
     made = [report for report in reports if report["trained"]] or reports[:1]
     mean = {key: float(np.mean([report[key] for report in made if key in report])) for key in made[0]}
     counts = {key: sum(report[key] for report in made) for key in ("tokens", "trained", "steps")}
-    return mean | counts | {key: reports[0][key] for key in ("gap", "gap_max")}
+    return mean | counts | {key: made[0][key] for key in ("gap", "gap_max")}

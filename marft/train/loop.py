@@ -42,6 +42,7 @@ from marft.train.clock import Clock
 from marft.train.folder import RunFolder
 from marft.train.learning import Learning, Lesson
 from marft.train.optimizer import Learner, make_learner
+from marft.train.past import PastSelves
 from marft.train.progress import Display
 from marft.train.table import score_all
 from marft.train.workers import Workers
@@ -110,6 +111,7 @@ class Trainer:
         }
         self.learning = Learning(recipe, self.bank, self.base.chat, self.learners, workers)
         self.scorer = Scorer(self.bank, recipe.train.token_budget, self.base.chat.plain)
+        self.past = PastSelves(recipe, self.bank, folder.path / "past")
         self.progress = Progress()
         self._warned: set[str] = set()
 
@@ -141,7 +143,8 @@ class Trainer:
         clock = Clock()
         update = self.progress.update
         with clock("rollout"):
-            plans = plan_update(self.recipe, update)
+            self.past.follow(self.learners, write=self.workers.main)
+            plans = plan_update(self.recipe, update, {name: one.version for name, one in self.learners.items()})
             mine = self.workers.mine(plans, [plan.group for plan in plans])
             played = asyncio.run(self.rollout.play(mine))
             episodes = learnable(played)

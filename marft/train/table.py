@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -118,9 +119,9 @@ def observations(episodes: Iterable[Episode]) -> list[str]:
         for turn in episode.turns:
             digest = digests[turn.seat]
             for role, text in turn.messages:
-                digest.update(f"\x00{role}\x00{text}".encode())
+                digest.update(repr((role, text)).encode())  # written so, no text can pass for two
             labels.append(digest.hexdigest())
-            digest.update(f"\x01{turn.text}".encode())
+            digest.update(repr(turn.text).encode())
     return labels
 
 
@@ -163,7 +164,8 @@ def score_all(
             for episode in episodes:
                 _store(episode, name, _called(name, episode.id, function, episode), weight)
             continue
-        answers = list(_called(name, f"{len(episodes)} episodes", function, episodes, scorer))
+        everyone = functools.partial(function, episodes, scorer)
+        answers = _called(name, f"{len(episodes)} episodes", lambda call: list(call()), everyone)
         if len(answers) != len(episodes):
             raise RewardError(f"reward {name} answered {len(episodes)} episodes with {len(answers)} results")
         for episode, given in zip(episodes, answers, strict=True):

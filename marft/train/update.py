@@ -65,14 +65,16 @@ class Updater:
         *,
         number: int | None = None,
         first: bool = True,
+        played: bool = True,
         algorithm: Algorithm | None = None,
         entropy_history: float | None = None,
     ) -> dict[str, float]:
         """Train `learner` on its rows of this process; every process must call it. Returns what to report.
 
-        number: of the run's update, for the learning rate (default: the learner's version). first: whether the adapter
-        still is the one that played; an update of several stages counts as one version and is checked against the
-        engine once. algorithm: where it differs from the recipe's in this update. entropy_history: see `policy_loss`.
+        number: of the run's update, for the learning rate (default: the learner's version). first: of the update's
+        stages, which together are one version. played: whether the adapter still is the one that played, so that it is
+        checked against the engine. algorithm: where it differs from the recipe's in this update. entropy_history: see
+        `policy_loss`.
         """
         number = learner.version if number is None else number
         job = _Job(learner, algorithm or self.algorithm, number, entropy_history)
@@ -80,7 +82,8 @@ class Updater:
         reports: list[dict[str, float]] = []
         for job.minibatch, part in enumerate(self._parts(learner, len(rows), number)):
             old_part = [old[row] for row in part] if old is not None else None
-            reports.append(self._step(job, [rows[row] for row in part], old_part, first and not reports))
+            check = played and not any(report["trained"] for report in reports)
+            reports.append(self._step(job, [rows[row] for row in part], old_part, check))
             if stop_early(job.algorithm.update, reports[-1]["approximate_kl"]):
                 break
         learner.version += first
@@ -237,7 +240,8 @@ class Updater:
         weight, own = total.pop("weight") or 1.0, total.pop("own_weight") or 1.0
         for key in MEANS:
             total[key] /= weight
-        total["gap"] /= own
+        for key in OWN_MEANS:
+            total[key] /= own
         sample, tokens = total.pop("kl_sample"), total.pop("kl_tokens")
         return total | ({"kl": sample / tokens} if tokens else {})
 
@@ -267,7 +271,9 @@ SUMMED = (
     "tokens",
     "trained",
 )
-MEANS = ("kl", "entropy", "clip_fraction", "approximate_kl", "off_policy_weight")
+MEANS = ("kl", "entropy", "clip_fraction", "off_policy_weight")
+OWN_MEANS = ("gap", "approximate_kl")
+"""Over the rows that the agent itself sampled: of others' rows they would tell how far the agents are apart."""
 
 
 def _entropy_counts(algorithm: Algorithm) -> bool:

@@ -1,0 +1,95 @@
+"""A trained team as a policy that can be asked: the exact probability of each answer at an information state.
+
+Nothing is sampled. The probability of an answer is that of its tokens and the end of the turn after exactly the
+messages its seat would have seen; what is left over goes to unreadable answers, which the game replaces by a legal one
+drawn at random (its option `invalid: random`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from marft.bank import AdapterBank
+from marft.chat import Chat
+from marft.errors import RecipeError
+from marft.eval.arena import load_team
+from marft.eval.exploitability import Exploitability, InformationState, information_states, measure_text
+from marft.games import make_game
+from marft.games.openspiel import SpielGame
+from marft.model import load_base
+from marft.scoring import Scorer
+
+TOKENS_AT_ONCE = 16384
+
+
+class TextPolicy:
+    """Answers' probabilities of the adapters in `policies`, seat -> the bank's adapter (None: the bare base)."""
+
+    def __init__(self, bank: AdapterBank, chat: Chat, policies: Mapping[str, str | None]) -> None:
+        self.chat, self.policies = chat, policies
+        self._scorer = Scorer(bank, TOKENS_AT_ONCE)
+
+    def chances(self, states: Sequence[InformationState]) -> list[dict[str, float]]:
+        """answer -> probability of each state, unreadable answers shared out evenly over the legal ones."""
+        prompts, texts, owners = [], [], []
+        for number, state in enumerate(states):
+            prompt = self._prompt(state)
+            for text in state.answers:
+                prompts.append(prompt)
+                texts.append([*self.chat.plain(text), self.chat.end_id])
+                owners.append(number)
+        mass = np.zeros(len(texts))
+        for seat, policy in self.policies.items():
+            mine = [place for place, owner in enumerate(owners) if states[owner].seat == seat]
+            scored = self._scorer.score(policy, [prompts[n] for n in mine], [texts[n] for n in mine])
+            mass[mine] = [np.exp(logp_N.sum()) for logp_N in scored]
+        found: list[dict[str, float]] = [{} for _ in states]
+        answers = [text for state in states for text in state.answers]
+        for owner, text, chance in zip(owners, answers, mass, strict=True):
+            found[owner][text] = float(chance)
+        return [_shared_out(one) for one in found]
+
+    def _prompt(self, state: InformationState) -> list[int]:
+        conversation = self.chat.conversation()
+        for messages, said in state.turns:
+            conversation.hear(messages)
+            conversation.answer([*self.chat.plain(said), self.chat.end_id])
+        conversation.hear(state.messages)
+        return conversation.ids
+
+
+def _shared_out(chances: Mapping[str, float]) -> dict[str, float]:
+    left = max(0.0, 1.0 - sum(chances.values()))
+    total = sum(chances.values()) + left
+    return {text: (chance + left / len(chances)) / total for text, chance in chances.items()}
+
+
+def exploitability_of(path: Path, recipe: Path | None = None) -> Exploitability:
+    """Exact exploitability of a run's newest adapters, both seats as its recipe fills them.
+
+    Raises RecipeError where the game is none of OpenSpiel's with information states, or replaces unreadable answers
+    otherwise than at random.
+    """
+    team = load_team(path.name, path, recipe)
+    settings = team.recipe
+    game = make_game(settings.game.name, settings.game.options)
+    if not isinstance(game, SpielGame):
+        raise RecipeError(f"exploitability: {settings.game.name} is not one of OpenSpiel's games")
+    if game.options.invalid != "random":
+        raise RecipeError(f"exploitability: game.invalid is {game.options.invalid}; only random is a policy")
+    base = load_base(settings)
+    bank = AdapterBank(base.model)
+    for agent, folder in team.adapters.items():
+        bank.load(agent, folder)
+    policies = {seat: settings.team[seat].own.agent for seat in game.seats}
+    return measure(game, TextPolicy(bank, base.chat, policies))
+
+
+def measure(game: SpielGame, policy: TextPolicy) -> Exploitability:
+    """The same of a policy at hand."""
+    states = list(information_states(game))
+    table = dict(zip([state.info for state in states], policy.chances(states), strict=True))
+    return measure_text(game, lambda state: table[state.info])

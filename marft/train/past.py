@@ -1,0 +1,42 @@
+"""Earlier versions of agents as opponents: taken while training, kept in the run folder, forgotten when too old."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from marft.bank import AdapterBank
+from marft.config import Recipe
+from marft.errors import RunFolderError
+from marft.rollout import PAST
+from marft.train.optimizer import Learner
+
+
+class PastSelves:
+    """The adapters behind "past:alice@20". On disk they stay; in the bank are those that may be drawn now."""
+
+    def __init__(self, recipe: Recipe, bank: AdapterBank, folder: Path) -> None:
+        self.recipe, self.bank, self.folder = recipe, bank, folder
+        self.agents = sorted({policy.past for policy in recipe.policies.values() if policy.past is not None})
+
+    def follow(self, learners: Mapping[str, Learner], write: bool) -> None:
+        """Bring the bank to the learners' present versions; `write`: whether this process stores what is new."""
+        for agent in self.agents:
+            version = learners[agent].version
+            due = {PAST.format(agent, number): number for number in self.recipe.past.versions(version)}
+            held = [name for name in self.bank.names if name.startswith(PAST.format(agent, ""))]
+            for name in held:
+                if name not in due:
+                    self.bank.remove(name)
+            for name, number in due.items():
+                if name in self.bank.names:
+                    continue
+                place = self.folder / agent / f"{number:06d}"
+                if number == version:
+                    self.bank.copy(agent, name, self.recipe.adapter_of(agent))
+                    if write:
+                        self.bank.save(name, place)
+                elif place.is_dir():
+                    self.bank.load(name, place)
+                else:
+                    raise RunFolderError(f"past: {place} is missing, the adapter of {agent} at version {number}")
