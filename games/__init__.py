@@ -28,11 +28,13 @@ from marft.games.goofspiel import Goofspiel
 from marft.games.hanabi import MiniHanabi
 from marft.games.liars_dice import LiarsDice
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.games.pettingzoo import PettingZoo
 from marft.games.pirates import Pirates
 from marft.games.poker import KuhnPoker, LeducPoker
 from marft.games.public_goods import PublicGoods, SequentialPublicGoods
 from marft.games.rock_paper_scissors import RockPaperScissors
 from marft.games.split import Split
+from marft.games.textarena import TextArena
 from marft.games.trust_and_split import TrustAndSplit
 from marft.games.trust_game import TrustGame
 from marft.games.two_dollar import TwoDollar
@@ -72,6 +74,8 @@ _BUILT_IN: tuple[type[Game], ...] = (
     Goofspiel,
     RockPaperScissors,
     OpenSpiel,
+    PettingZoo,
+    TextArena,
     Bandit,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}

@@ -26,9 +26,9 @@ ANSWER_LIMIT = 4000
 
 
 class BanditOptions(Options):
-    """best: the number of the best arm at each step, so the episode has as many steps. arms: what they are called.
+    """seats: how many pull. best: the number of the best arm at each step, so the episode has as many steps.
 
-    pays: what the best arm pays and what any other does; an unreadable answer pays nothing.
+    arms: what they are called. pays: what the best arm pays and what any other does; an unreadable answer pays nothing.
     """
 
     seats: int = Field(2, ge=1, le=len(NAMES))

@@ -52,7 +52,8 @@ def instances() -> tuple[tuple[Numbers, Numbers, Numbers], ...]:
 class DealOptions(TableOptions):
     """rounds: instances played, one after the other. turns: messages of both together in each; 0 for none.
 
-    leftovers: whether proposals that together leave items over are a deal too.
+    leftovers: whether proposals that together leave items over are a deal too. message_limit: characters of a message
+        that are shown.
     """
 
     rounds: int = Field(1, ge=1, le=1000, strict=True)

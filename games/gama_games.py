@@ -27,6 +27,7 @@ class GuessOptions(GamaOptions):
 
 @player
 def _level_one(view: View, rng: random.Random) -> int:
+    """A third of the largest number: two thirds of its half."""
     return round(view.choices[-1] / 3)
 
 
@@ -140,16 +141,19 @@ class DivideOptions(GamaOptions):
 
 @player
 def _even(view: View, rng: random.Random) -> int:
+    """An even share of the gold."""
     return view.choices[-1] // len(view.seats)
 
 
 @player
 def _modest(view: View, rng: random.Random) -> int:
+    """Half of an even share."""
     return view.choices[-1] // len(view.seats) // 2
 
 
 @player
 def _eager(view: View, rng: random.Random) -> int:
+    """One and a half even shares."""
     return min(view.choices[-1], 3 * view.choices[-1] // len(view.seats) // 2)
 
 
@@ -237,7 +241,7 @@ class PublicGoodsTokens(GamaGame):
 
 
 class DinerOptions(GamaOptions):
-    """Price of each dish, and what eating it is worth."""
+    """cheap_price, costly_price: of each dish. cheap_worth, costly_worth: what eating it is worth."""
 
     cheap_price: float = Field(10.0, ge=0, le=1e6, strict=True)
     cheap_worth: float = Field(15.0, ge=0, le=1e6, strict=True)

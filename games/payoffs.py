@@ -38,7 +38,11 @@ class Payoffs(BaseModel):
 
 
 class Symmetric(Payoffs):
-    """Both seats have the same payoffs R, S, T, P."""
+    """Both seats have the same payoffs.
+
+    R: of both where both choose action 0. P: of both where both choose 1. S: of who chooses 0 where the other chooses
+        1. T: of who chooses 1 where the other chooses 0.
+    """
 
     R: Number
     S: Number
@@ -102,7 +106,11 @@ class Coordination(Symmetric):
 
 
 class BattleOfSexes(Payoffs):
-    """Both want to choose alike: alice rather 0, bob rather 1. miss: what both get where they differ."""
+    """Both want to choose alike: alice rather 0, bob rather 1.
+
+    favourite: what meeting there is worth to whom it is rather. other: to the other. miss: what both get where they
+        differ.
+    """
 
     rule = "favourite > other > miss"
     favourite: Number = 3.0
@@ -118,7 +126,10 @@ class BattleOfSexes(Payoffs):
 
 
 class MatchingPennies(Payoffs):
-    """alice wins where both choose alike, bob where they differ."""
+    """alice wins where both choose alike, bob where they differ.
+
+    win, lose: what winning and losing pays.
+    """
 
     rule = "win > lose"
     win: Number = 1.0

@@ -1,4 +1,4 @@
-"""The command line: marft train | eval | exploit | report | show | algorithms.
+"""The command line: marft train | eval | exploit | report | show | games | play | new-game | algorithms.
 
 Commands only read flags, call the library and print. A MarftError becomes one clear message and its own exit code;
 `--debug` shows the traceback instead. Heavy imports stand inside the commands, so that --help is quick.
@@ -182,6 +182,125 @@ def show(
 
     console = Console()
     show_episodes(path, update=update, episode=episode, limit=limit, tokens=tokens, sort=sort, console=console)
+
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="changes to the game's options, key=value, e.g. [bold]rounds=3 payoffs.T=4[/]", show_default=False
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--options", help="the same as a flag, key=value; may be repeated", show_default=False),
+]
+
+
+@app.command()
+def games(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="a game: its name, or path/to/file.py:Class of your own", show_default=False),
+    ] = None,
+    changes: Changes = None,
+    options: Options = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the instance and of the players")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="how many steps of the episode are shown")] = 3,
+) -> None:
+    """List the games, or tell all about one.
+
+    Of one game: the rules as its seats are told them, every option with its
+    meaning, scripted players, metrics, an episode between scripted players.
+
+    [bold]marft games[/]                                all games
+    [bold]marft games public_goods[/]                   one of them
+    [bold]marft games public_goods seats=3 talk=true[/] the same, changed
+    [bold]marft games ./my_game.py:MyGame[/]            your own
+    """
+    from marft.catalogue import print_game, print_games
+
+    if name is None:
+        print_games(Console())
+    else:
+        print_game(name, [*(changes or ()), *(options or ())], Console(), seed=seed, steps=steps)
+
+
+@app.command()
+def play(
+    name: Annotated[str, typer.Argument(help="a game: its name, or path/to/file.py:Class", show_default=False)],
+    changes: Changes = None,
+    options: Options = None,
+    seat: Annotated[str | None, typer.Option(help="your seat; default the first", show_default=False)] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="scripted players for the other seats, comma-separated; default random", show_default=False),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="a run folder; its agents take the other seats", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="seed of the instance; default any", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="add the episode to this .jsonl file, for marft show", show_default=False)
+    ] = None,
+) -> None:
+    """Play a game yourself, against scripted players or a trained run.
+
+    You see what your seat is told, word for word, as an agent in it would;
+    then what all did and earned. One line is one answer. Ctrl-D leaves.
+
+    [bold]marft play prisoners_dilemma --against TFT[/]
+    [bold]marft play prisoners_dilemma --run runs/demo/ad_align --seat bob[/]
+    [bold]marft play public_goods seats=3 rounds=2 --against half,full[/]
+    [bold]printf '<A>\\n<B>\\n' | marft play stag_hunt rounds=2 --out me.jsonl[/]
+    """
+    import secrets
+
+    from marft.keys import read_changes
+    from marft.opponents import scripted_table, trained_table
+    from marft.play import play as play_episode
+    from marft.play import read_line
+
+    if run is not None and against is not None:
+        raise RecipeError("--against and --run both fill the other seats; give one of them")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")  # a byte that is no text makes an unreadable answer, not a crash
+    chosen = read_changes([*(changes or ()), *(options or ())])
+    if run is not None:
+        quiet_libraries()
+        table = trained_table(name, chosen, seat, run)
+    else:
+        table = scripted_table(name, chosen, seat, against)
+    play_episode(table, secrets.randbelow(2**31) if seed is None else seed, Console(), ask=read_line, out=out)
+    if out is not None:
+        Console(stderr=True).print(f"the episode is in {out}", highlight=False, soft_wrap=True)
+
+
+@app.command("new-game")
+def new_game(
+    name: Annotated[str, typer.Argument(help="lower-case words joined by _, e.g. coin_flip", show_default=False)],
+    out: Annotated[Path, typer.Option(help="the folder to write to")] = Path("."),
+) -> None:
+    """Write a game of your own, to start from: NAME.py and test_NAME.py.
+
+    Both work at once. The game is a whole small one with every part in its
+    place; the test checks what every game must keep, and the payoffs. Change
+    them bit by bit. Nothing that exists is overwritten.
+    """
+    from marft.scaffold import new_game as write
+
+    game, test, cls = write(name, out)
+    place = game if game.is_absolute() else f"./{game}"
+    lines = [
+        f"wrote {game} and {test}",
+        "",
+        f"pytest {test}",
+        f"marft games {place}:{cls}",
+        f"marft play {place}:{cls}",
+    ]
+    lines.append(f"in a recipe, game: {{name: {place}:{cls}, rounds: 5}}")
+    Console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("algorithms")

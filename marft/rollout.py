@@ -29,6 +29,9 @@ from marft.game import Game
 from marft.seeds import derive
 
 SCRIPTED = "scripted:"
+PERSON = "person:"
+WITHOUT_TOKENS = (SCRIPTED, PERSON)
+"""How policies begin that answer in text alone, so that their seat needs no conversation in tokens."""
 PAST = "past:{}@{}"
 """An earlier version of an agent, as episodes record it: past:alice@20."""
 FLAT = Branching()
@@ -112,6 +115,11 @@ class Player:
         """How many decisions have been taken."""
         return self._decisions - bool(self._asked)
 
+    @property
+    def asked(self) -> list[Turn]:
+        """The turns that wait for an answer, in the order of the requests."""
+        return self._asked
+
     def start(self) -> None:
         self.game.reset(self.episode.seed)
         self.episode.seats = tuple(self.game.seats)
@@ -126,7 +134,7 @@ class Player:
             turn = Turn(seat, self.game.clock, order, policy, "", messages=[tuple(message) for message in messages])
             turn.marks = self._marks(seat)
             request = Request(policy, derive(self.seed, seat, self._decisions))
-            if policy.startswith(SCRIPTED):
+            if policy.startswith(WITHOUT_TOKENS):
                 request.view = self.game.view(seat)
             else:
                 conversation = self._conversations.get(seat)
@@ -274,7 +282,7 @@ class Rollout:
         for attempt in range(self.attempts):
             player = Player(self.make_game(), plan, self.chat, self.sampling, self.learners, self.seed, attempt)
             try:
-                _guard(player.start)
+                guard(player.start)
                 episodes = await self._play_on(player, plan)
             except _Failed as failed:
                 episodes = [failed.episode]
@@ -294,12 +302,12 @@ class Rollout:
     async def _play_on(self, player: Player, plan: Plan) -> list[Episode]:
         """The episode to its end; or, where it branches, all paths from here."""
         try:
-            while requests := _guard(player.requests):
+            while requests := guard(player.requests):
                 samples = self.plan.samples_at(player.decisions)
                 if self.plan.branches:
                     return await self._branch(player, plan, requests, samples)
-                _guard(player.receive, await self._complete(requests))
-            return [_guard(player.finish)]
+                guard(player.receive, await self._complete(requests))
+            return [guard(player.finish)]
         except GameError as error:
             raise _Failed(_failed(player, error)) from error
 
@@ -310,12 +318,10 @@ class Rollout:
         seats = len(requests)
         forks, paid = [], []
         for number, chosen in enumerate(combinations(self.plan, seats, samples)):
-            fork = _guard(player.fork, number, chosen, plan.index)
+            fork = guard(player.fork, number, chosen, plan.index)
             forks.append(fork)
             try:
-                paid.append(
-                    _guard(fork.receive, [answers[sample * seats + seat] for seat, sample in enumerate(chosen)])
-                )
+                paid.append(guard(fork.receive, [answers[sample * seats + seat] for seat, sample in enumerate(chosen)]))
             except GameError as error:
                 raise _Failed(_failed(fork, error)) from error
         on = going_on(self.plan, paid, player.seed)
@@ -362,7 +368,7 @@ def spoken(text: str) -> str:
     return said.lstrip() if mark else text
 
 
-def _guard(call: Callable[..., Any], *arguments: Any) -> Any:
+def guard(call: Callable[..., Any], *arguments: Any) -> Any:
     """Run a piece of the game; whatever it raises becomes a GameError that says what and where."""
     try:
         return call(*arguments)

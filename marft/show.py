@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -56,7 +57,7 @@ def show_episodes(
         updates = sorted({one.update for one in found})
         where = f"update {updates[0]}" if len(updates) == 1 else f"updates {updates[0]} to {updates[-1]}"
         order = {"id": "by id", "best": "highest return first", "worst": "lowest return first"}[sort]
-        _print(console, f"{where}: {len(chosen)} of {len(found)} episodes, {order}", "dim")
+        print_text(console, f"{where}: {len(chosen)} of {len(found)} episodes, {order}", "dim")
     for one in chosen:
         _show(one, tokens, console)
 
@@ -119,57 +120,70 @@ def _pick(path: Path, updates: Sequence[int], update: int) -> int:
 
 
 def _show(episode: Episode, tokens: bool, console: Console) -> None:
-    colours = {seat: COLOURS[place % len(COLOURS)] for place, seat in enumerate(episode.seats)}
     console.print()
     console.rule(Text(visible(episode.id), "bold"), align="left")
     where = f"update {episode.update}, group {episode.group}, attempt {episode.attempt}"
-    _print(console, f"{episode.game}, seed {episode.seed}, {where}")
+    print_text(console, f"{episode.game}, seed {episode.seed}, {where}")
     if episode.failed:
-        _print(console, f"{episode.status}: {episode.cause}", "bold red")
-    _print(console, "team    " + ", ".join(f"{seat}: {episode.team.get(seat, '?')}" for seat in episode.seats))
-    _print(console, "return  " + _amounts(episode.returns()), "bold")
+        print_text(console, f"{episode.status}: {episode.cause}", "bold red")
+    print_text(console, "team    " + ", ".join(f"{seat}: {episode.team.get(seat, '?')}" for seat in episode.seats))
+    print_text(console, "return  " + amounts(episode.returns()), "bold")
     for name, by_seat in episode.terms.items():
-        _print(console, f"term {name}: " + _amounts({seat: sum(values) for seat, values in by_seat.items()}), "dim")
+        print_text(console, f"term {name}: " + amounts({seat: sum(values) for seat, values in by_seat.items()}), "dim")
     if episode.facts:
-        _print(console, "facts   " + json.dumps(episode.facts, ensure_ascii=False), "dim")
-    last = max([len(episode.rewards) - 1, *(turn.step for turn in episode.turns)])
-    for step in range(last + 1):
+        print_text(console, "facts   " + json.dumps(episode.facts, ensure_ascii=False), "dim")
+    print_steps(episode, console, tokens=tokens)
+
+
+def steps_of(episode: Episode) -> int:
+    """How many steps of its clock an episode has."""
+    return max([len(episode.rewards), *(turn.step + 1 for turn in episode.turns)])
+
+
+def print_steps(episode: Episode, console: Console, *, tokens: bool = False, most: int | None = None) -> None:
+    """The steps of an episode (the first `most` of them): who was told what, said what, did what, earned what."""
+    colours = {seat: COLOURS[place % len(COLOURS)] for place, seat in enumerate(episode.seats)}
+    for step in range(steps_of(episode))[:most]:
         turns = [turn for turn in episode.turns if turn.step == step]
         rewards = episode.rewards[step] if step < len(episode.rewards) else {}
         if turns or any(rewards.values()):
-            _print(console, f"step {step}" + (f"  reward {_amounts(rewards)}" if rewards else ""), "bold")
+            print_text(console, f"step {step}" + (f"  reward {amounts(rewards)}" if rewards else ""), "bold")
         for turn in turns:
-            _show_turn(turn, colours.get(turn.seat, "white"), tokens, console)
+            print_turn(turn, colours.get(turn.seat, "white"), tokens, console)
 
 
-def _show_turn(turn: Turn, colour: str, tokens: bool, console: Console) -> None:
+def print_turn(turn: Turn, colour: str, tokens: bool, console: Console) -> None:
     head = Text(f"  {visible(turn.seat)}", f"bold {colour}")
     if turn.agent is not None and turn.version >= 0:
         head.append(f"  {visible(turn.agent)} version {turn.version}", "dim")
     else:
         head.append(f"  {visible(turn.policy)}", "dim")
     if turn.action is not None:
-        action = turn.action if isinstance(turn.action, str) else json.dumps(turn.action, ensure_ascii=False)
-        head.append(f"  action {visible(action)}", "bold")
+        head.append(f"  action {visible(action_text(turn.action))}", "bold")
     if turn.invalid:
         head.append("  unreadable", "bold red")
     if turn.truncated:
         head.append("  cut short", "bold yellow")
     console.print(head, highlight=False)
     for role, text in turn.messages:
-        _print(console, f"{role}: {text}", "dim", indent=4)
-    _print(console, turn.text if turn.text else "(empty)", colour if turn.text else "dim italic", indent=4)
+        print_text(console, f"{role}: {text}", "dim", indent=4)
+    print_text(console, turn.text if turn.text else "(empty)", colour if turn.text else "dim italic", indent=4)
     if tokens and turn.completion_ids:
         known = [*turn.logprobs, *[None] * (len(turn.completion_ids) - len(turn.logprobs))]
         pairs = zip(turn.completion_ids, known, strict=False)
-        _print(console, "  ".join(f"{token} ({number(logprob)})" for token, logprob in pairs), "dim", indent=4)
+        print_text(console, "  ".join(f"{token} ({number(logprob)})" for token, logprob in pairs), "dim", indent=4)
 
 
-def _amounts(values: dict[str, float]) -> str:
+def action_text(action: Any) -> str:
+    """A parsed action on one line."""
+    return action if isinstance(action, str) else json.dumps(action, ensure_ascii=False)
+
+
+def amounts(values: Mapping[str, float]) -> str:
     return ", ".join(f"{seat} {short(value)}" for seat, value in values.items())
 
 
-def _print(console: Console, text: str, style: str = "", indent: int = 0) -> None:
+def print_text(console: Console, text: str, style: str = "", indent: int = 0) -> None:
     """Print untrusted text as it is: no markup, no emoji codes, no highlighting, no control characters."""
     shown = Text(visible(text), style)
     for line in shown.wrap(console, max(20, console.width - indent)):

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-OPTIONAL = ("trl", "deepspeed", "datasets", "vllm", "pyspiel", "open_spiel")
+OPTIONAL = ("trl", "deepspeed", "datasets", "vllm", "pyspiel", "open_spiel", "pettingzoo", "gymnasium", "textarena")
 
 
 def modules_after(imports, before=""):
