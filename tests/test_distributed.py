@@ -89,7 +89,7 @@ def test_what_credit_and_critic_know_is_shared_by_the_processes(tmp_path, overri
         done = launch(tmp_path, name, processes, "model.dtype=float64", "train.updates=2", *overrides)
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-9  # the critic's head is float32
+    assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-6  # the critic's head is float32
     assert texts(tmp_path / "one") == texts(tmp_path / "two")
 
 

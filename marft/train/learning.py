@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ from marft.loss import KLS, epo_weight
 from marft.seeds import derive
 from marft.train.clock import Clock
 from marft.train.critic import Critic
+from marft.train.gathering import Batch, Part, join
 from marft.train.optimizer import Learner
 from marft.train.rows import Row, build_rows, with_advantages
 from marft.train.table import duplicates, turn_table
@@ -49,20 +50,6 @@ class Lesson(NamedTuple):
     critic: dict[str, float]
     state: dict[str, Any]
     table: dict[str, np.ndarray]
-
-
-@dataclass
-class _Batch:
-    """A turn table, the critic's values of its tokens, and where this process's turns and tokens stand in it."""
-
-    table: dict[str, np.ndarray]
-    value_N: np.ndarray | None
-    turns: slice
-    tokens: slice
-
-    @property
-    def turn_N(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.table["tokens_U"])), self.table["tokens_U"].astype(np.int64))
 
 
 class Learning:
@@ -151,7 +138,7 @@ class Learning:
         views: Sequence[View],
         values: Sequence[np.ndarray],
         same_U: np.ndarray,
-    ) -> _Batch:
+    ) -> Batch:
         """This process's turn table with the columns that need a model, joined with those of the others."""
         roles = {seat: policy.role for seat, policy in self.recipe.team.items() if policy.role is not None}
         table = turn_table(episodes, roles, {"observation"} if "observations" in self.needs else ())
@@ -161,22 +148,8 @@ class Learning:
         value_N = None
         if self.critic is not None:
             table["value_U"], value_N = _spread(views, values, table)
-        if self.workers.size == 1:
-            return _Batch(table, value_N, slice(0, len(table["reward_U"])), slice(0, int(table["tokens_U"].sum())))
-        parts = self.workers.gather([(table, value_N, len(episodes))])
-        _complete(parts)
-        offset = 0
-        for part, _, count in parts:
-            part["episode_U"] = part["episode_U"] + offset
-            offset += count
-        filled = [part for part, _, _ in parts if len(part["reward_U"])] or [table]
-        whole = {name: np.concatenate([part[name] for part in filled]) for name in filled[0]}
-        earlier, own = parts[: self.workers.rank], parts[self.workers.rank][0]
-        turns = sum(len(part["reward_U"]) for part, _, _ in earlier)
-        tokens = sum(int(part["tokens_U"].sum()) for part, _, _ in earlier)
-        everything = np.concatenate([value for _, value, _ in parts]) if value_N is not None else None
-        mine = (slice(turns, turns + len(own["reward_U"])), slice(tokens, tokens + int(own["tokens_U"].sum())))
-        return _Batch(whole, everything, *mine)
+        parts = self.workers.gather([Part(table, value_N, [episode.group for episode in episodes])])
+        return join(parts, self.workers.rank)
 
     def _kl(self, rows: Mapping[str, Sequence[Row]], turns: int) -> np.ndarray:
         """(U,) the estimated KL to the anchor of each turn: the sum over its tokens, of the policy that sampled."""
@@ -194,7 +167,7 @@ class Learning:
     # Credit
 
     def _credited(
-        self, batch: _Batch, rows: Mapping[str, Sequence[Row]], same_U: np.ndarray, state: dict[str, Any]
+        self, batch: Batch, rows: Mapping[str, Sequence[Row]], same_U: np.ndarray, state: dict[str, Any]
     ) -> tuple[dict[str, list[Row]], dict[str, Any]]:
         """learner -> the rows it learns from, with their advantages; and credit's memory."""
         if self.algorithm.return_.kind == "gae_token":
@@ -216,7 +189,7 @@ class Learning:
         return shares, memory
 
     def _teach_critic(
-        self, batch: _Batch, views: Sequence[View], number: int, state: dict[str, Any]
+        self, batch: Batch, views: Sequence[View], number: int, state: dict[str, Any]
     ) -> dict[str, float]:
         if self.critic is None:
             return {}
@@ -294,15 +267,6 @@ def _spread(
         inside = view.token < len(value_N)
         value_N[view.token[inside]] = value[inside]
     return value_U, value_N
-
-
-def _complete(parts: Sequence[tuple[dict[str, np.ndarray], Any, int]]) -> None:
-    """Give every process's table the columns of all: a reward or a mark may occur on one of them alone."""
-    kinds = {name: column.dtype.kind for table, _, _ in parts for name, column in table.items() if len(column)}
-    for table, _, _ in parts:
-        for name, kind in kinds.items():
-            if name not in table:
-                table[name] = np.full(len(table["reward_U"]), "" if kind in "US" else 0)
 
 
 def _mean_of_same(credit: Credit, mine: slice, same_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
