@@ -24,7 +24,7 @@ GAMES = {
 BEST = {"coordination": 3.0, "bandit": 3.0}
 """The best mean return of a seat in an episode."""
 SHARE, SEEDS = 0.9, (0, 1, 2)
-BUDGET, ALTERNATING = 60, 100
+BUDGET, ALTERNATING = 80, 120
 """Updates a run may make; where one agent is updated at a time it may make more."""
 TINY = {"layers": 1, "hidden": 32, "heads": 2, "kv_heads": 2, "intermediate": 48, "vocabulary": 400}
 TINY |= {"warmup_episodes": 256, "warmup_steps": 150, "warmup_batch": 32, "warmup_learning_rate": 0.01}

@@ -7,28 +7,14 @@ what the others earned at steps where that seat did not act.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from marft.blocks import Attribution
 from marft.credit.cross import counterfactual_reward
 from marft.credit.debate import debate_scores, influence_reward, margin_reward, quality_reward
 from marft.credit.keys import Codes, combine, compact, first_rows
+from marft.credit.stream import Stream
 from marft.credit.table import Decisions
-
-
-class Stream(NamedTuple):
-    """Rewards in order of (segment, clock), one row per step, and the row at which each decision stands.
-
-    team: a row is a step of the episode and not a decision of a seat.
-    """
-
-    reward_V: np.ndarray
-    segment_V: np.ndarray
-    clock_V: np.ndarray
-    row_D: np.ndarray | slice
-    team: bool = False
 
 
 def own(decisions: Decisions, settings: Attribution) -> Stream:

@@ -6,17 +6,13 @@ decision. What is earned at a step without a decision counts, discounted, for th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from marft.blocks import Return
 from marft.credit import scan
 from marft.credit.keys import compact, first_rows
+from marft.credit.stream import Stream
 from marft.credit.table import Decisions
-
-if TYPE_CHECKING:
-    from marft.credit.attribution import Stream
 
 
 def gae(stream: Stream, decisions: Decisions, settings: Return) -> np.ndarray:

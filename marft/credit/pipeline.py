@@ -12,7 +12,7 @@ import numpy as np
 from marft.blocks import Algorithm
 from marft.credit import memory
 from marft.credit.alignment import ALIGNMENTS
-from marft.credit.attribution import ATTRIBUTIONS, Stream
+from marft.credit.attribution import ATTRIBUTIONS
 from marft.credit.baselines import BASELINES
 from marft.credit.cross import completions, joint_return
 from marft.credit.keys import compact
@@ -20,6 +20,7 @@ from marft.credit.presets import algorithm
 from marft.credit.resize import copies, units
 from marft.credit.returns import RETURNS, WITH_CRITIC
 from marft.credit.sources import PREPARES, compose
+from marft.credit.stream import Stream
 from marft.credit.table import Decisions, collapse
 from marft.credit.transforms import NORMALISERS, TRANSFORMS, discount_visits, spread_groups
 from marft.credit.tree import shares

@@ -9,8 +9,8 @@ import numpy as np
 
 from marft.blocks import Return
 from marft.credit import scan
-from marft.credit.attribution import Stream
 from marft.credit.gae import gae, gae_agent_chain
+from marft.credit.stream import Stream
 from marft.credit.table import Decisions
 from marft.credit.tree import tree
 

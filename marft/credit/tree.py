@@ -7,17 +7,13 @@ like `scan`: R = Σ_k M^k r, where M hands every node's sum to its parent divide
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from marft.blocks import Return
 from marft.credit import scan
 from marft.credit.keys import Codes, combine, compact, factorise, first_rows
+from marft.credit.stream import Stream
 from marft.credit.table import Decisions
-
-if TYPE_CHECKING:
-    from marft.credit.attribution import Stream
 
 
 def tree(stream: Stream, decisions: Decisions, settings: Return) -> np.ndarray:
