@@ -172,11 +172,11 @@ def page(results: list[Result]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"The budget is {BUDGET} updates, {ALTERNATING} where agents take turns to be updated. `magrpo` and `at_grpo` "
-        "play trees of",
-        "3 and 6 samples a state; `hacpo` makes two optimizer steps an update; a preset that aligns advantages has a "
-        "bandit for",
-        "each of two agents. Nothing is tuned for any preset, so the numbers say that each works, not which is best.",
+        f"The budget is {BUDGET} updates, {ALTERNATING} where agents take turns; `inf` is a seed that did "
+        "not arrive in time.",
+        "`magrpo` and `at_grpo` play trees of 3 and 6 samples a state; `hacpo` makes two optimizer steps an update; a",
+        "preset that aligns advantages has a bandit for each of two agents. Nothing is tuned for any preset, so the",
+        "numbers say that each works, not which is best.",
     ]
     return "\n".join(lines) + "\n"
 
