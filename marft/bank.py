@@ -171,6 +171,8 @@ class AdapterBank:
             full: parameter for full, parameter in self.peft.named_parameters() if key in full.split(".")
         }
         self._layers = [module for module in self.peft.modules() if isinstance(module, BaseTunerLayer)]
+        for layer in self._layers:
+            layer.enable_adapters(True)  # they are off where the base spoke last, and set_adapter leaves them so
         self.peft.set_adapter(key)
         self._active = name
 

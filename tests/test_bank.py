@@ -62,6 +62,24 @@ def test_a_saved_adapter_gives_the_trained_log_probs_anywhere(tmp_path):
         assert float((found - torch.tensor(row.engine)).abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("change", ["add", "remove"])
+def test_adapters_speak_after_the_bank_changed_while_the_base_spoke(change):
+    bank = make_bank(alice=SMALL, bob=LARGE)
+    expected = {name: logits(bank, name) for name in ("alice", None)}
+    logits(bank, None)
+    if change == "add":
+        bank.copy("alice", "carol", SMALL)
+        assert torch.equal(logits(bank, "carol"), expected["alice"])
+    else:
+        bank.remove("bob")
+    for name in ("alice", None, "alice"):
+        assert torch.equal(logits(bank, name), expected[name])
+    logits(bank, None)
+    bank.add("dave", SMALL, 1)
+    assert torch.equal(logits(bank, "alice"), expected["alice"])
+    assert torch.equal(logits(bank, "dave"), expected[None])  # a fresh adapter is the base
+
+
 def test_every_saved_adapter_names_its_base(tmp_path):
     bank = make_bank(alice=SMALL, bob=LARGE)
     for name in ("alice", "bob"):
