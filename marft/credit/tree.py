@@ -42,9 +42,15 @@ def shares(decisions: Decisions) -> np.ndarray:
     paths is the mean over its children of theirs: a child with many leaves counts no more than one with few. Without a
     tree every decision stands alone.
     """
-    n = len(decisions.clock_D)
+    n, known = len(decisions.clock_D), decisions.columns.known
     if "node" not in decisions.columns or "parent" not in decisions.columns:
         return np.ones(n)
+    if "shares" not in known:
+        known["shares"] = _shares(decisions, n)
+    return known["shares"]
+
+
+def _shares(decisions: Decisions, n: int) -> np.ndarray:
     node, up_K = _nodes(decisions)
     children_K = np.bincount(up_K[up_K >= 0], minlength=node.size)
     choice_K = np.where(up_K >= 0, np.log(np.maximum(children_K[np.maximum(up_K, 0)], 1)), 0.0)
@@ -61,6 +67,13 @@ def shares(decisions: Decisions) -> np.ndarray:
 
 def _nodes(decisions: Decisions) -> tuple[Codes, np.ndarray]:
     """Codes of the nodes without unused ones, and the code of each node's parent or −1."""
+    known = decisions.columns.known
+    if "nodes" not in known:
+        known["nodes"] = _find_nodes(decisions)
+    return known["nodes"]
+
+
+def _find_nodes(decisions: Decisions) -> tuple[Codes, np.ndarray]:
     n = len(decisions.clock_D)
     label_D = decisions.columns.labels("node", "return tree")
     above_D = decisions.columns.labels("parent", "return tree")
