@@ -30,7 +30,7 @@ class Columns:
 
     def __init__(self, table: Mapping[str, Any], decision: Codes, first_D: np.ndarray, row_D: Any = None) -> None:
         self._table, self._decision, self._first_D, self._row_D = table, decision, first_D, row_D
-        self.known: dict[str, Any] = {}
+        self.known: dict[Any, Any] = {}
         """What was worked out of these rows once and may be asked for again."""
 
     def __contains__(self, name: str) -> bool:

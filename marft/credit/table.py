@@ -45,7 +45,10 @@ class Decisions:
 
     def key(self, names: Iterable[str], setting: str = "a key") -> Codes:
         """Codes of the rows' values in several columns together; no column at all means one key for all."""
-        return combine([self.code(name, setting) for name in names], len(self.clock_D))
+        names, known = tuple(names), self.columns.known
+        if names not in known:
+            known[names] = combine([self.code(name, setting) for name in names], len(self.clock_D))
+        return known[names]
 
     def code(self, name: str, setting: str = "a key") -> Codes:
         """Codes of one column; those that a table need not have are read from it here."""
