@@ -98,12 +98,17 @@ class AdapterBank:
             tensors = {key: value.detach().cpu().contiguous() for key, value in self._stored_names(name).items()}
             save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
 
-    def copy(self, source: str, name: str, settings: Adapter) -> None:
-        """A further adapter with the weights that `source` has now."""
-        self.add(name, settings, 0)
-        with torch.no_grad():
-            for new, old in zip(self.parameters(name), self.parameters(source), strict=True):
-                new.copy_(old)
+    def copy(self, source: str, name: str) -> None:
+        """A further adapter of the same shape as `source`, with the weights that it has now."""
+        with torch.random.fork_rng(devices=[]):  # PEFT draws weights first, which are written over
+            self._attach(name, copy.deepcopy(self.peft.peft_config[self.names[source]]))
+        self.overwrite(name, source)
+
+    @torch.no_grad()
+    def overwrite(self, name: str, source: str) -> None:
+        """Give an adapter the weights that another one of the same shape has now."""
+        for old, new in zip(self.parameters(name), self.parameters(source), strict=True):
+            old.copy_(new)
 
     def remove(self, name: str) -> None:
         """Forget an adapter."""

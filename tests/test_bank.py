@@ -62,13 +62,25 @@ def test_a_saved_adapter_gives_the_trained_log_probs_anywhere(tmp_path):
         assert float((found - torch.tensor(row.engine)).abs().max()) < 1e-5
 
 
+def test_a_copy_has_the_shape_and_weights_of_its_source_and_goes_its_own_way():
+    bank = make_bank(alice=LARGE, bob=SMALL)
+    state = torch.get_rng_state()
+    bank.copy("alice", "past")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert equal(snapshot(bank, "past"), snapshot(bank, "alice"))
+    shake(bank, "alice", 1.0)
+    assert not equal(snapshot(bank, "past"), snapshot(bank, "alice"))
+    bank.overwrite("past", "alice")
+    assert equal(snapshot(bank, "past"), snapshot(bank, "alice"))
+
+
 @pytest.mark.parametrize("change", ["add", "remove"])
 def test_adapters_speak_after_the_bank_changed_while_the_base_spoke(change):
     bank = make_bank(alice=SMALL, bob=LARGE)
     expected = {name: logits(bank, name) for name in ("alice", None)}
     logits(bank, None)
     if change == "add":
-        bank.copy("alice", "carol", SMALL)
+        bank.copy("alice", "carol")
         assert torch.equal(logits(bank, "carol"), expected["alice"])
     else:
         bank.remove("bob")

@@ -93,23 +93,19 @@ class Learning:
         """Make the agents' present weights the snapshot that their KL terms look at."""
         if self.algorithm.kl.anchor == "snapshot":
             for name, anchor in self.updater.anchors.items():
-                with torch.no_grad():
-                    for old, new in zip(self.bank.parameters(anchor), self.bank.parameters(name), strict=True):
-                        old.copy_(new)
+                self.bank.overwrite(anchor, name)
 
     def _add_anchors(self) -> None:
         kind = self.algorithm.kl.anchor
         if kind.startswith("agent:"):
             self.updater.anchors = {name: kind.removeprefix("agent:") for name in self.learners}
         elif kind != "base" and self.algorithm.kl.coef:
-            for name in self.learners:
-                start = self.recipe.agents[name].start_from
-                if kind == "adapter" and start is not None:
-                    self.bank.load(ANCHOR.format(name), start)
-                else:
-                    self.bank.add(ANCHOR.format(name), self.recipe.adapter_of(name), self.recipe.seed)
             self.updater.anchors = {name: ANCHOR.format(name) for name in self.learners}
-            self.refresh_anchors()
+            for name, anchor in self.updater.anchors.items():
+                if kind == "adapter":
+                    self.bank.load(anchor, self.recipe.agents[name].start_from)
+                else:
+                    self.bank.copy(name, anchor)
 
     # Columns
 

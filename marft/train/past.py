@@ -33,7 +33,7 @@ class PastSelves:
                     continue
                 place = self.folder / agent / f"{number:06d}"
                 if number == version:
-                    self.bank.copy(agent, name, self.recipe.adapter_of(agent))
+                    self.bank.copy(agent, name)
                     if write:
                         self.bank.save(name, place)
                 elif place.is_dir():
