@@ -1,5 +1,5 @@
-"""What marft costs between a game and a vLLM server: rollouts through the engine against a bare client that sends the very
-same requests at the same concurrency to the same server, in turns; and how much the prefix cache finds.
+"""What marft costs between a game and a vLLM server: rollouts through the engine against a bare client that sends the
+very same requests at the same concurrency to the same server, in turns; and how much the prefix cache finds.
 
     python benchmarks/serving.py --rounds 3
 """
