@@ -78,7 +78,11 @@ class ServedRig(Rig):
         self.rollout.model = self.engine
 
     def __enter__(self):
-        self.engine.start()
+        try:
+            self.engine.start()
+        except BaseException:
+            self.engine.close()
+            raise
         return self
 
     def __exit__(self, *_):

@@ -197,8 +197,9 @@ def test_a_replica_that_answers_wrongly_costs_no_episode(make_rig, fleet, fault)
 
 
 def test_alone_it_is_asked_again_and_in_the_end_the_run_says_what_it_heard(make_rig, fleet):
-    with Proxy(fleet.urls[0]) as proxy, make_rig([proxy.url], engine={"retries": 2, "recover_deadline": 3.0}) as rig:
+    with Proxy(fleet.urls[0]) as proxy, make_rig([proxy.url], engine={"retries": 2}) as rig:
         rig.publish()
+        rig.engine.settings = rig.engine.settings.model_copy(update={"recover_deadline": 3.0})
         proxy.fault = completions_only(500, first=2)
         whole(rig.rollouts(), rig.recipe)
         proxy.fault = completions_only(b"{}")

@@ -14,6 +14,7 @@ import os
 import random
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -37,6 +38,9 @@ PAUSE = 0.1
 """Seconds before a second attempt; doubled for each further one, drawn between half and all of it."""
 
 LONGEST_PAUSE = 5.0
+
+LONGEST_WAIT = 1.0
+"""Seconds after which a request that waits for room looks whether there still is a replica at all."""
 
 
 class VLLMEngine:
@@ -79,6 +83,8 @@ class VLLMEngine:
         self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self._rng = random.Random(self._mark)
         self._none_since: float | None = None
+        self._waiting: dict[str | None, deque[asyncio.Future[None]]] = defaultdict(deque)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._follow(list(urls))
         self.watch = Watch(
             self.settings,
@@ -194,6 +200,7 @@ class VLLMEngine:
             finally:
                 with self._lock:
                     self.balancer.end(replica.url)
+                self._wake_one(replica.url)
             self.watch.hurry()
             self.retries += 1
             if len(failures) > self.settings.retries:
@@ -228,7 +235,6 @@ class VLLMEngine:
     async def _choose(self, request: Request) -> Replica:
         """A replica that is up and has room; waits for one, with a deadline on there being none at all."""
         episode = request.session.rpartition("/")[0] or request.session
-        pause = 0.002
         while True:
             self._check()
             with self._lock:
@@ -244,8 +250,39 @@ class VLLMEngine:
                     f"engine: no replica was well for {self.settings.recover_deadline:g} s (engine.recover_deadline): "
                     f"{self.states()}{self._logs()}"
                 )
-            await asyncio.sleep(pause)
-            pause = min(0.05, pause * 1.5)
+            await self._room(url)
+
+    async def _room(self, url: str | None) -> None:
+        """Wait until a request there has ended (None: until a replica has come back), first come, first served.
+
+        A second at most, so that whoever waits sees when there is nothing left to wait for.
+        """
+        self._loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiting[url].append(turn)
+        timer = self._loop.call_later(LONGEST_WAIT, _wake, turn)
+        try:
+            await turn
+        finally:
+            timer.cancel()
+
+    def _wake_one(self, url: str) -> None:
+        waiting = self._waiting[url]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _tell_all(self) -> None:
+        """From any thread: something has changed, look again."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_all)
+
+    def _wake_all(self) -> None:
+        for waiting in list(self._waiting.values()):
+            while waiting:
+                _wake(waiting.popleft())
 
     def end_sessions(self) -> None:
         with self._lock:
@@ -274,6 +311,7 @@ class VLLMEngine:
                 return
             replica.state, replica.reason = "up", ""
             self.balancer.set_health(replica.url, True)
+        self._tell_all()
         logger.info("engine: %s is up", replica.url)
 
     def _down(self, replica: Replica, why: str) -> None:
@@ -286,6 +324,7 @@ class VLLMEngine:
             logger.warning("engine: %s is taken out: %s; %d requests go elsewhere", replica.url, why, len(running))
         for limit, loop in running:
             loop.call_soon_threadsafe(_cut, limit)
+        self._tell_all()
 
     def _fatal(self, error: EngineError) -> None:
         self._error = self._error or error
@@ -315,6 +354,11 @@ class VLLMEngine:
         if self.fleet is None:
             return ""
         return "".join(f"\nThe end of {server.log}:\n{server.tail()}" for server in self.fleet.servers[:1])
+
+
+def _wake(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
 
 
 def _cut(limit: asyncio.Timeout) -> None:
