@@ -289,6 +289,11 @@ class Engine(Strict):
     urls: tuple[str, ...] = Field((), description="vLLM servers that run already, http://host:port")
     admin_urls: tuple[str, ...] = Field((), description="where adapters are loaded, if urls are a router's")
     urls_file: str | None = Field(None, description="a file with one URL a line, read again whenever it changes")
+    share: Literal["disk", "hub"] = Field(
+        "disk", description="how servers at urls get adapters: a folder they see too, or downloads from this process"
+    )
+    share_host: str = Field("127.0.0.1", description="share hub: the address to serve adapters at")
+    share_port: int = Field(0, ge=0, le=65535, description="share hub: its port; servers need it as HF_ENDPOINT")
     key_env: str = Field("MARFT_VLLM_KEY", description="environment variable that holds the servers' API key")
     concurrency: int = Field(256, ge=1, description="requests in flight per replica; the others wait here")
     balance: Literal["affinity", "least_loaded", "random"] = "affinity"
@@ -313,6 +318,8 @@ class Engine(Strict):
             raise ValueError(
                 f"kind vllm takes exactly one of launch, urls, urls_file; {' and '.join(sources) or 'none'} is set"
             )
+        if self.share == "hub" and self.kind == "vllm" and (self.launch or not self.share_port):
+            raise ValueError("share hub is for servers at urls, which must know share_port; set it, or share disk")
         return self
 
 

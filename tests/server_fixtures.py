@@ -42,12 +42,12 @@ def served_data(**changes) -> dict:
     return merge(DATA | {"model": {"name": served_folder(), "device": "cpu"}}, changes)
 
 
-def start_fleet(logs, replicas: int, recipe=None) -> Fleet:
+def start_fleet(logs, replicas: int, recipe=None, key=None) -> Fleet:
     """Servers of the tests' model (or a recipe's) with room for all adapters, healthy when this returns."""
     source = served_folder() if recipe is None else base_source(recipe)
     recipe = recipe or parse_recipe(served_data())
     launch = Launch(replicas=replicas, **LAUNCH | {"args": LAUNCH["args"] | {"max-loras": 8}})
-    fleet = Fleet(recipe, source, launch, logs, on_cpu=True, context=1024)
+    fleet = Fleet(recipe, source, launch, logs, on_cpu=True, context=1024, key=key)
     fleet.start()
     until = time.monotonic() + 500
     for url in fleet.urls:

@@ -9,10 +9,11 @@ import time
 import psutil
 import pytest
 import yaml
-from server_fixtures import KEY, LAUNCH, served_data, start_fleet
+from server_fixtures import KEY, LAUNCH, ServedRig, served_data, start_fleet
 
 from marft.recipe import parse_recipe
 from marft.rollout import plan_update
+from marft.serve.server import free_ports
 from marft.store import read_episodes
 from marft.train.checkpoint import latest_checkpoint
 from marft.train.folder import read_metrics
@@ -160,3 +161,25 @@ def test_no_server_outlives_its_run(tmp_path, end):
     run.end()
     assert len(family) >= 2
     assert gone(family)
+
+
+def test_a_server_without_a_common_disk_downloads_its_adapters(tmp_path, monkeypatch):
+    (port,) = free_ports(1)
+    cache = tmp_path / "servers-cache"
+    for name, value in (("HF_ENDPOINT", f"http://127.0.0.1:{port}"), ("HF_HUB_OFFLINE", "0"), ("HF_HOME", str(cache))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HF_TOKEN", "the-key-of-both")
+    fleet = start_fleet(tmp_path / "servers", 1, key="the-key-of-both")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    try:
+        with ServedRig(fleet, fleet.urls, tmp_path / "run", engine={"share": "hub", "share_port": port}) as rig:
+            rig.publish()
+            rig.move("alice")
+            rig.engine.publish("alice", 1)
+            assert len(rig.rollouts()) == 6
+        held = {path.parent.parent.parent.name for path in cache.rglob("adapter_model.safetensors")}
+        assert {name.rpartition("-")[0] for name in held} == {
+            f"models--marft--{n}" for n in ("alice-0", "alice-1", "bob-0")
+        }
+    finally:
+        fleet.stop()

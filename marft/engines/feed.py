@@ -27,15 +27,16 @@ logger = logging.getLogger("marft")
 class Served:
     """One adapter as servers know it.
 
-    expected: the trainer's log-probs of the probe. owned: whether the folder is ours to remove.
+    place: what servers are told to load it from; None for the base, which they hold. folder: where it is written.
+    expected: the trainer's log-probs of the probe.
     """
 
     policy: str
     version: int
     name: str
+    place: str | None
     folder: Path | None
     expected: np.ndarray
-    owned: bool = True
 
 
 class Feed:
@@ -43,6 +44,7 @@ class Feed:
 
     def __init__(self, admin: Admin, probe: Sequence[int], dtype: str, limit: float | None, keep: int) -> None:
         self.admin, self.probe, self.dtype, self.limit, self.keep = admin, list(probe), dtype, limit, keep
+        self.removed: Callable[[Path], None] = lambda folder: None
         self.current: dict[str, Served] = {}
         self._older: dict[str, list[Served]] = {}
         self.lock = threading.RLock()
@@ -59,8 +61,8 @@ class Feed:
             try:
                 for replica in replicas():
                     try:
-                        if new.folder is not None:
-                            self.admin.load(replica, new.name, new.folder)
+                        if new.place is not None:
+                            self.admin.load(replica, new.name, new.place)
                         loaded.append(replica)
                         self._check(replica, new)
                     except Unwell as error:
@@ -91,11 +93,11 @@ class Feed:
             held = self.admin.adapters(replica)
             for served in self._all():
                 if served.name not in held:
-                    if served.folder is None:
+                    if served.place is None:
                         raise Unwell(
                             f"it does not serve {served.name!r}; start it with --served-model-name {served.name}"
                         )
-                    self.admin.load(replica, served.name, served.folder)
+                    self.admin.load(replica, served.name, served.place)
             for served in self.current.values():
                 self._check(replica, served)
 
@@ -132,12 +134,13 @@ class Feed:
         return {f"{one.policy} version {one.version}": one.expected for one in known}
 
     def _take_back(self, served: Served, replicas: Sequence[Replica]) -> None:
-        if served.folder is None:
+        if served.place is None:
             return
         for replica in replicas:
             try:
                 self.admin.unload(replica, served.name)
             except (Unwell, EngineError) as error:
                 logger.warning("engine: %s still holds %s: %s", replica.url, served.name, error)
-        if served.owned:
+        if served.folder is not None:
+            self.removed(served.folder)
             shutil.rmtree(served.folder, ignore_errors=True)

@@ -34,10 +34,13 @@ def make_engine(recipe: Recipe, base: Base, bank: AdapterBank, folder: Path, wor
         return HFEngine(bank, base.chat.stop_ids, max_batch=settings.max_batch, reuse_cache=settings.reuse_cache)
     from marft.engines.vllm import VLLMEngine, server_urls
     from marft.serve.fleet import Fleet
+    from marft.serve.hub import Hub
 
-    fleet, urls, key = None, [], None
+    fleet, hub, urls, key = None, None, [], None
     if settings.launch is None:
         urls, key = server_urls(settings)
+        if workers.main and settings.share == "hub":
+            hub = Hub(key, settings.share_host, settings.share_port)
     elif workers.main:
         on_cpu = bank.device.type == "cpu"
         if on_cpu:
@@ -60,6 +63,7 @@ def make_engine(recipe: Recipe, base: Base, bank: AdapterBank, folder: Path, wor
         key=key,
         main=workers.main,
         mark=mark,
+        hub=hub,
     )
 
 

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -88,11 +87,10 @@ class Admin:
         except (KeyError, TypeError):
             raise Unwell(f"GET /v1/models was answered with {found!r:.200}") from None
 
-    def load(self, replica: Replica, name: str, folder: Path) -> None:
+    def load(self, replica: Replica, name: str, place: str) -> None:
+        """place: a folder that the server sees, or a name on its hub."""
         try:
-            self._call(
-                "POST", f"{replica.admin}/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())}
-            )
+            self._call("POST", f"{replica.admin}/v1/load_lora_adapter", {"lora_name": name, "lora_path": place})
         except EngineError as error:
             if "already been loaded" not in str(error):  # names are versioned: it is the very adapter
                 raise

@@ -31,6 +31,7 @@ from marft.engines.watch import Watch, read_urls_file, urls_in
 from marft.errors import EngineError
 from marft.serve.command import BASE
 from marft.serve.fleet import Fleet
+from marft.serve.hub import Hub
 
 logger = logging.getLogger("marft")
 
@@ -50,6 +51,7 @@ class VLLMEngine:
     save: (policy, folder) writes a policy's adapter. folder: where adapters and the servers' logs are put.
     main: whether this process feeds and restarts servers; the others of a launch only ask them.
     mark: tells this engine's adapters from those of earlier runs that the servers may still hold.
+    hub: where servers that do not see `folder` get adapters from.
     """
 
     shares_weights = False
@@ -68,6 +70,7 @@ class VLLMEngine:
         key: str | None = None,
         main: bool = True,
         mark: str,
+        hub: Hub | None = None,
     ) -> None:
         self.settings, self.stop_ids, self._stop_list = recipe.engine, stop_ids, sorted(stop_ids)
         self.probe, self.folder, self.fleet, self.main = list(probe), folder, fleet, main
@@ -75,7 +78,10 @@ class VLLMEngine:
         self.admin = Admin(key)
         self.balancer = Balancer(self.settings.balance)
         keep = getattr(recipe.rollout, "max_staleness", 0) + 1
+        self.hub = hub
         self.feed = Feed(self.admin, probe, recipe.model.dtype, self.settings.canary, keep)
+        if hub is not None:
+            self.feed.removed = hub.withdraw
         self.replicas: dict[str, Replica] = {}
         self.retries = 0
         self._lock = threading.Lock()
@@ -123,6 +129,8 @@ class VLLMEngine:
         elif self.main:
             self.feed.close([replica for replica in self.replicas.values() if replica.up])
         self.admin.close()
+        if self.hub is not None:
+            self.hub.close()
 
     def states(self) -> str:
         return "; ".join(map(str, list(self.replicas.values()))) or "there are none"
@@ -160,7 +168,10 @@ class VLLMEngine:
 
     def _served(self, policy: str, version: int, name: str, folder: Path | None) -> Served:
         expected = self._score(None if policy == f"{FROZEN}{BASE}" else policy, self.probe)
-        return Served(policy, version, name, folder, np.asarray(expected, dtype=float), owned=self.main)
+        place = None if folder is None else str(folder.resolve())
+        if self.hub is not None and folder is not None:
+            place = self.hub.offer(name, folder)
+        return Served(policy, version, name, place, folder if self.main else None, np.asarray(expected, dtype=float))
 
     def _admit(self, replica: Replica) -> None:
         """A server that is well: give it what it must have, and take it in; nothing is published in between."""
