@@ -155,6 +155,14 @@ def spoilt(rng, answer):
     return answer
 
 
+def otherwise_marked(rng, answer):
+    """What a readable answer says, between other marks, half of them, or none."""
+    for mark in MARKS[:6]:
+        answer = answer.replace(mark, "")
+    edges = [*MARKS[:6], *HALVES, "<Answer>", "</ANSWER>", "", "", "", " ", "\n", "I say "]
+    return f"{rng.choice(edges)}{answer}{rng.choice(edges)}"
+
+
 def surrounded(rng, answer):
     """A readable answer with something around it, mostly still readable."""
     kind = rng.randrange(5)
@@ -189,7 +197,9 @@ def arbitrary(rng, readable):
         return answer
     if kind < 0.45:
         return surrounded(rng, answer)
-    if kind < 0.70:
+    if kind < 0.53:
+        return otherwise_marked(rng, answer)
+    if kind < 0.72:
         return spoilt(rng, answer)
     if kind < 0.85:
         return pieces(rng)
