@@ -188,6 +188,10 @@ class Pirates(TableGame):
     def rounds_over(self) -> int:
         return self._games
 
+    def recalled(self, seat: str) -> tuple[Mapping[str, Any], ...]:
+        """The plans made while it was aboard."""
+        return tuple(record for record in self.past if seat in record["living"])
+
     def known(self, seat: str) -> Mapping[str, Any]:
         """living: in order of seniority. gold. share: own, in the plan that is voted on."""
         voting = self.phase == "vote" and seat in self.living
