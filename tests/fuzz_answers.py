@@ -134,7 +134,9 @@ PIECES = MARKS * 3 + HALVES + NUMBERS * 2 + WORDS + OTHERS + SPACES + [*NASTY[:1
 PLANES = [(0, 0x20), (0x20, 0x7F), (0x20, 0x7F), (0x80, 0x2FF), (0x600, 0x6FF), (0x2000, 0x206F), (0xD800, 0xDFFF)]
 PLANES += [(0x1F300, 0x1FAFF), (0, 0x10FFFF)]
 ROOM = 60
-"""Readable answers of a game that are kept to be spoilt."""
+"""Readable answers in a place of a game that are kept to be spoilt: the newest."""
+POINTS = ["p1 1", "p2 3", "p1 0, p2 10", "p2 3, p3 4", "p4 2, p1 1,p3 7", "p3  +1 , p1 2", "none"]
+"""What no random player says: who is punished how much."""
 
 
 def unicode_text(rng):
@@ -230,11 +232,12 @@ def fuzz(name, options, texts, seed=0):
                 continue
         seats = game.acting()
         readable = rooms.setdefault((getattr(game, "phase", None), len(getattr(game, "living", ()))), [])
+        if getattr(game, "phase", None) == "punish":
+            readable.append(f"<answer>{rng.choice(POINTS)}</answer>")
         for seat in seats:
             if len(readable) < ROOM or rng.random() < 0.3:
-                if len(readable) == ROOM:
-                    readable.pop(rng.randrange(ROOM))
                 readable.append(game.players["random"](game.view(seat), rng))
+        del readable[:-ROOM]
         if rng.random() < 0.05:
             readable = rng.choice(list(rooms.values()))
         said = {seat: arbitrary(rng, readable) for seat in seats}

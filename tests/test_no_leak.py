@@ -74,6 +74,8 @@ def speak(game, seat, rng):
     """An answer with something beside it that is for nobody to read, a message, or what cannot be read."""
     if getattr(game.view(seat), "phase", None) == "talk" and game.name != "trust_and_split":
         return rng.choice(SAID)
+    if getattr(game.view(seat), "phase", None) == "punish":  # the scripted players that are random punish nobody
+        return rng.choice(["<answer>none</answer>", *(f"<answer>{other} 1</answer>" for other in game.seats)])
     if rng.random() < 0.1:
         return rng.choice(["?", "I keep my 7."])
     names = PLAYERS.get(game.name, ("random", "first", "last") if isinstance(game, SpielGame) else ("random",))
@@ -92,7 +94,7 @@ def contexts(name, options, seed):
     """One episode: (what the seat may know, what it read and its player saw, what was the case) for each answer."""
     game, rng = make_game(name, options), random.Random(seed)
     game.reset(seed)
-    log, asked, seen = [], [], {seat: () for seat in game.seats}
+    log, asked, seen = [], [], dict.fromkeys(game.seats, ())
     while seats := game.acting():
         for seat in seats:
             if isinstance(game, SpielGame):
@@ -131,11 +133,8 @@ def test_who_is_asked_second_reads_the_same_whatever_was_answered_first(name, op
     game = make_game(name, options)
     asked = set()
     for number in range(6):
-        first, rng = game.seats[0], random.Random(number)
-        players = {
-            seat: lambda view, _, seat=seat, rng=rng: "?" if seat != first else f"{rng.random()} {rng.choice(SAID)}"
-            for seat in game.seats
-        }
+        players = dict.fromkeys(game.seats, lambda view, rng: "?")
+        players[game.seats[0]] = lambda view, rng, number=number: f"{number} {SAID[number % 2]}"
         scripted = ScriptedEngine({f"{SCRIPTED}{seat}": player for seat, player in players.items()})
         rollout = Rollout(lambda: make_game(name, options), None, scripted, scripted, Sampling(), (), 0, attempts=1)
         team = {seat: f"{SCRIPTED}{seat}" for seat in game.seats}
