@@ -22,7 +22,7 @@ from marft.config import Sampling
 from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, Turn
 from marft.errors import GameError, RecipeError
-from marft.game import Game
+from marft.game import Game, of_a_seat
 from marft.games import GAMES, find_game, make_game
 from marft.games.text import count
 from marft.keys import keys_of, read_changes
@@ -181,14 +181,10 @@ def _print_metrics(game: Game, sample: Episode, console: Console) -> None:
     said = inspect.getdoc(type(game).metrics) if type(game).metrics.__func__ is not Game.metrics.__func__ else None
     print_text(console, " ".join(said.split()) if said else "none of its own", indent=2)
     found = type(game).metrics([sample])
-    pooled = {key: value for key, value in found.items() if not _of_a_seat(key, sample.seats)}
+    pooled = {key: value for key, value in found.items() if not of_a_seat(key, sample.seats)}
     if pooled:
         shown = ", ".join(f"{key} {number(value if math.isfinite(value) else None)}" for key, value in pooled.items())
         print_text(console, f"in the episode below: {shown}", "dim", indent=2)
-
-
-def _of_a_seat(key: str, seats: Sequence[str]) -> bool:
-    return any(key.startswith(f"{seat}/") or key.endswith(f"_{seat}") for seat in seats)
 
 
 def _first_line(function: Any) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -138,3 +138,8 @@ def play_scripted(game: Game, seed: int, players: Mapping[str, Player], player_s
             game.observe(seat)
         results.append(game.act({seat: players[seat](game.view(seat), rng[seat]) for seat in seats}))
     return results
+
+
+def of_a_seat(metric: str, seats: Iterable[str]) -> bool:
+    """Whether a metric is that of a single seat ("alice/cooperation", "return_alice") and not pooled over seats."""
+    return any(metric.startswith(f"{seat}/") or metric.endswith(f"_{seat}") for seat in seats)
