@@ -74,12 +74,14 @@ def print_game(name: str, changes: Sequence[str], console: Console, *, seed: int
     _heading(console, "options")
     _print_options(cls, game.options, console)
     _heading(console, "scripted players")
-    said = {player: _first_line(function) for player, function in game.players.items()}
-    for player, text in said.items():
-        if text:
-            print_text(console, f"{player}: {text}", indent=2)
-    if silent := [player for player, text in said.items() if not text]:
-        print_text(console, f"{'and ' * (len(silent) < len(said))}{', '.join(silent)}", indent=2)
+    said: dict[str, list[str]] = {}
+    for player, function in game.players.items():
+        said.setdefault(_first_line(function), []).append(player)
+    silent = said.pop("", [])
+    for text, players in said.items():  # those of which the same is said share a line
+        print_text(console, f"{', '.join(players)}: {text}", indent=2)
+    if silent:
+        print_text(console, f"{'and ' * bool(said)}{', '.join(silent)}", indent=2)
     if sample is None:
         print_text(console, "none; give the class `players`, to see an episode here and to play against them", indent=2)
         return
