@@ -211,7 +211,7 @@ class Pirates(TableGame):
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
         """plan_match: 1 less the distance of a plan from the best, over its largest. vote_accuracy: share of votes that
-        are best. score: half of each, 0 to 100, of the one that there is where the other is missing. accepted: share
+        are best. score: mean of the two, 0 to 100, or the one that there is. accepted: share
         of plans.
         """
 
