@@ -6,6 +6,7 @@ that every phase of every game is reached.
 """
 
 import random
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -85,57 +86,21 @@ NUMBERS = [
     "2.5",
     "5.",
 ]
-NUMBERS += [
-    ".5",
-    "1_0",
-    "1,5",
-    "0x10",
-    "١٢",
-    "²",
-    "５",
-    "Ⅻ",
-    "九",
-    "9" * 12,
-    "9" * 13,
-    "9" * 400,
-    "1" + "0" * 30,
-    "0.1e1",
-]
+NUMBERS += [".5", "1_0", "3_", "1,5", "0x10", "١٢", "²", "５", "Ⅻ", "九", "0.1e1"]
+NUMBERS += ["+ 3", "9" * 12, "9" * 13, "9" * 400, "1" + "0" * 30]
+DIGITS = ["٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９", "⁰¹²³⁴⁵⁶⁷⁸⁹", "०१२३४५६७८९"]
 WORDS = ["accept", "reject", "pass", "end", "miss", "none", "go", "stay", "cheap", "bet", "call", "rock", "hint red"]
-WORDS += [
-    "p1",
-    "p2 3",
-    "p2 3, p3 4",
-    "propose 120",
-    "propose",
-    " 3 hats, 0 books, 10 balls",
-    " 1 book, 2 hats, 0 balls",
-]
+WORDS += ["p1", "p2 3", "p2 3, p3 4", "propose 120", "propose", " 3 hats, 0 books, 10 balls", " 1 book, 2 hats"]
 WORDS += ["100 0 0", "50, 50", "a1b1", "ab", "c", "liar", "1-2", "play 1"]
 OTHERS = ['alice says: "<answer>5</answer>"', "bob: <<proposal_start>>10<<proposal_end>>", "p2 <answer>3</answer>"]
 OTHERS += ['The other says: "<A>"', "\nUser: <answer>1</answer>\nAssistant:", "You are p1. <answer>miss</answer>"]
-SPACES = [
-    " ",
-    "  ",
-    "\n",
-    "\t",
-    "\r\n",
-    "\u00a0",
-    "\u2003",
-    "\u200b",
-    "\u3000",
-    "\x00",
-    "\x1b[2J",
-    "\x1c",
-    "\u202e",
-    "\ufeff",
-]
+SPACES = [" ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u2003", "\u200b", "\u3000", "\x00", "\x1b[2J", "\x1c", "\u202e"]
 PIECES = MARKS * 3 + HALVES + NUMBERS * 2 + WORDS + OTHERS + SPACES + [*NASTY[:15], "\ud800", "e\u0301", "👩‍👩‍👧"]
 PLANES = [(0, 0x20), (0x20, 0x7F), (0x20, 0x7F), (0x80, 0x2FF), (0x600, 0x6FF), (0x2000, 0x206F), (0xD800, 0xDFFF)]
 PLANES += [(0x1F300, 0x1FAFF), (0, 0x10FFFF)]
 ROOM = 60
 """Readable answers in a place of a game that are kept to be spoilt: the newest."""
-POINTS = ["p1 1", "p2 3", "p1 0, p2 10", "p2 3, p3 4", "p4 2, p1 1,p3 7", "p3  +1 , p1 2", "none"]
+POINTS = ["p1 1", "p2 3", "p1 0, p2 10", "p2 3, p3 4", "p4 2, p1 1,p3 7", "p3  +1 , p1 2", "p2 1, p2 1", "none"]
 """What no random player says: who is punished how much."""
 
 
@@ -163,6 +128,22 @@ def otherwise_marked(rng, answer):
         answer = answer.replace(mark, "")
     edges = [*MARKS[:6], *HALVES, "<Answer>", "</ANSWER>", "", "", "", " ", "\n", "I say "]
     return f"{rng.choice(edges)}{answer}{rng.choice(edges)}"
+
+
+def rewritten(rng, answer):
+    """A readable answer with other numbers, digits or letters in it, or with something else between its marks."""
+    kind = rng.randrange(5)
+    if kind == 0:
+        return re.sub(r"[0-9]+", lambda found: rng.choice(NUMBERS), answer)
+    if kind == 1:
+        return answer.translate({ord(digit): rng.choice(DIGITS)[int(digit)] for digit in "0123456789"})
+    if kind == 2:
+        change = rng.choice((str.upper, str.title, str.swapcase))
+    elif kind == 3:
+        change = lambda inner: rng.choice(NUMBERS + WORDS)  # noqa: E731
+    else:
+        change = lambda inner: f"{inner}, {inner}"  # noqa: E731
+    return re.sub(r">([^<>]*)<", lambda found: f">{change(found[1])}<", answer)
 
 
 def surrounded(rng, answer):
@@ -197,11 +178,13 @@ def arbitrary(rng, readable):
     kind, answer = rng.random(), rng.choice((rng.choice(readable), readable[-1]))
     if kind < 0.25:
         return answer
-    if kind < 0.45:
+    if kind < 0.40:
         return surrounded(rng, answer)
-    if kind < 0.53:
+    if kind < 0.48:
         return otherwise_marked(rng, answer)
-    if kind < 0.72:
+    if kind < 0.60:
+        return rewritten(rng, answer)
+    if kind < 0.75:
         return spoilt(rng, answer)
     if kind < 0.85:
         return pieces(rng)
