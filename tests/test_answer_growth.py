@@ -77,14 +77,14 @@ def growth(work, start, unit, end, size):
     return seconds(work, short), seconds(work, long)
 
 
-def steep(work, size, texts=TEXTS, slack=0.0005):
+def steep(work, size, texts=TEXTS, slack=0.0005, tries=4):
     """Texts on which four times the length takes more than eight times as long, beyond `slack` seconds for the clock.
 
     What looks steep is measured again, since other work on the machine disturbs the clock.
     """
     found = []
     for start, unit, end in texts:
-        for _ in range(4):
+        for _ in range(tries):
             once, later = growth(work, start, unit, end, size)
             if later <= 8 * once + slack:
                 break
@@ -107,7 +107,7 @@ def test_patterns_take_time_in_proportion(name, how):
 def test_a_pattern_that_backtracks_is_caught(pattern):
     """Quadratic ones, since an exponential one would never come back."""
     texts = [("", " ", "!"), ("", "1", ""), ("", "<answer></answer>", "")]
-    assert steep(re.compile(pattern, re.DOTALL).search, 2000, texts)
+    assert any(steep(re.compile(pattern, re.DOTALL).search, 2000, texts, tries=1) for _ in range(4))
 
 
 @pytest.mark.parametrize(("name", "options"), fuzz_answers.GAMES)
