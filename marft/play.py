@@ -18,11 +18,12 @@ from pathlib import Path
 from rich.console import Console
 
 from marft.engines.base import Completion, Request
+from marft.engines.route import complete
 from marft.episode import Episode, Turn
 from marft.errors import GameError, RunFolderError
 from marft.opponents import YOU, Table
 from marft.report.text import visible
-from marft.rollout import SCRIPTED, Plan, Player, guard
+from marft.rollout import Plan, Player, guard
 from marft.show import action_text, amounts, print_text, steps_of
 from marft.store import read_jsonl, write_jsonl
 
@@ -85,16 +86,11 @@ def _answers(
             for role, text in turn.messages:
                 print_text(console, text if role == "user" else f"{role}: {text}")
             answers[number] = Completion([], [], "stop", text=ask(f"{visible(turn.seat)}> "))
-    for engine, scripted in ((table.scripted, True), (table.model, False)):
-        numbers = [
-            number
-            for number, request in enumerate(requests)
-            if number not in answers and request.policy.startswith(SCRIPTED) is scripted
-        ]
-        if numbers:
-            # a loop per decision: in one that lasted, Ctrl-C would not reach a person who is asked
-            completions = asyncio.run(engine.generate([requests[number] for number in numbers]))
-            answers |= zip(numbers, completions, strict=True)
+    others = [number for number in range(len(requests)) if number not in answers]
+    if others:
+        # a loop per decision: in one that lasted, Ctrl-C would not reach a person who is asked
+        asked = complete([requests[number] for number in others], table.model, table.scripted, table.remote)
+        answers |= zip(others, asyncio.run(asked), strict=True)
     return [answers[number] for number in range(len(requests))]
 
 
