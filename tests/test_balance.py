@@ -13,11 +13,8 @@ from marft.errors import EngineError
 
 NAMES = [f"r{number}" for number in range(5)]
 SESSIONS = [f"s{number}" for number in range(6)]
-CALL = st.one_of(
-    st.tuples(st.sampled_from(["add", "remove", "sick", "well", "end"]), st.sampled_from(NAMES)),
-    st.tuples(st.sampled_from(["ask", "ask", "ask", "forget"]), st.sampled_from(SESSIONS)),
-    st.tuples(st.just("clear"), st.none()),
-)
+KINDS = ["ask"] * 10 + ["end"] * 8 + ["forget"] * 3 + ["sick", "well", "well", "remove", "add", "add", "clear"]
+CALL = st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES), st.sampled_from(SESSIONS))
 
 
 class Slow:
@@ -51,12 +48,13 @@ class Slow:
 @settings(max_examples=400)
 @given(
     st.sampled_from([("least_loaded", None), ("affinity", None), ("affinity", 0), ("affinity", 2)]),
-    st.lists(CALL, max_size=120),
+    st.integers(0, 5),
+    st.lists(CALL, min_size=20, max_size=120),
 )
-def test_it_picks_as_a_scan_of_all_replicas_would(kind, calls):
+def test_it_picks_as_a_scan_of_all_replicas_would(kind, replicas, calls):
     strategy, move_above = kind
     fast, slow = Balancer(strategy, move_above=move_above), Slow(strategy, move_above)
-    for call, name in calls:
+    for call, name, session in [("add", one, "") for one in NAMES[:replicas]] + calls:
         known = name in [one for one, _ in slow.there]
         if call == "add" and not known:
             fast.add(name)
@@ -72,14 +70,14 @@ def test_it_picks_as_a_scan_of_all_replicas_would(kind, calls):
             fast.end(name)
             slow.flying[name] -= 1
         elif call == "ask":
-            found = fast.pick(name)
-            assert found == slow.pick(name)
+            found = fast.pick(session)
+            assert found == slow.pick(session)
             if found is not None:
                 fast.begin(found)
                 slow.flying[found] += 1
         elif call == "forget":
-            fast.forget(name)
-            slow.home.pop(name, None)
+            fast.forget(session)
+            slow.home.pop(session, None)
         elif call == "clear":
             fast.clear()
             slow.home.clear()

@@ -78,10 +78,13 @@ def test_answers_come_in_the_order_of_the_requests_and_no_more_than_allowed_at_o
 
 
 def test_connections_last_as_long_as_the_engine_is_open_and_never_longer_than_their_loop():
+    used = []
+
     async def turns(engine):
         async with engine:
             for _ in range(3):
                 await engine.generate([request()])
+            used.append(engine._endpoints["remote:judge"]._client)
 
     with ChatServer() as server:
         engine = engine_of(server)
@@ -90,6 +93,7 @@ def test_connections_last_as_long_as_the_engine_is_open_and_never_longer_than_th
         ports = [seen["port"] for seen in server.requests]
         assert [len(set(ports[start : start + 3])) for start in (0, 3, 6)] == [1, 1, 1]
         assert len(set(ports)) == 3
+        assert [client.is_closed for client in used] == [True] * 3
 
         broken = asyncio.new_event_loop()  # a loop that is stopped while the engine is open
         broken.run_until_complete(engine.__aenter__())
