@@ -12,7 +12,7 @@ from marft.engines.balance import Balancer
 from marft.errors import EngineError
 
 NAMES = [f"r{number}" for number in range(5)]
-SESSIONS = [f"s{number}" for number in range(6)]
+SESSIONS = ["", *(f"s{number}" for number in range(6))]
 KINDS = ["ask"] * 10 + ["end"] * 8 + ["forget"] * 3 + ["sick", "well", "well", "remove", "add", "add", "clear"]
 CALL = st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES), st.sampled_from(SESSIONS))
 
@@ -33,7 +33,7 @@ class Slow:
         return min(ranks)[3] if ranks else None
 
     def pick(self, session):
-        if self.strategy == "least_loaded":
+        if self.strategy == "least_loaded" or session == "":
             return self.least()
         own, least = self.home.get(session), self.least()
         if own in self.healthy() and (

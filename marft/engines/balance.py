@@ -97,10 +97,10 @@ class Balancer:
             self._leave_out(replica)
 
     def pick(self, session: str) -> str | None:
-        """The replica for the next request of an episode; None where none is healthy."""
+        """The replica for the next request of an episode ("": of none); None where none is healthy."""
         if self.strategy == "random":
             return self._rng.choice(self._healthy).name if self._healthy else None
-        if self.strategy == "least_loaded":
+        if self.strategy == "least_loaded" or not session:
             least = self._least()
             return least.name if least is not None else None
         own = self._sessions.get(session)
