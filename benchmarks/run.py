@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
+import balancing
 import credit
 import loss
 import speed
@@ -40,6 +41,7 @@ def main(
             loss.table(rounds),
         ),
         ("Advantages of 1,000,000 turns by preset, processor time of one core", credit.table(rounds)),
+        ("Balancing requests over replicas, simulated (benchmarks/balancing.py)", balancing.table()),
     ]
     out.write_text(render(tables), encoding="utf-8")
     print(out.read_text(encoding="utf-8"))

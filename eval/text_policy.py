@@ -14,6 +14,7 @@ import numpy as np
 
 from marft.bank import AdapterBank
 from marft.chat import Chat
+from marft.config import Policy
 from marft.errors import RecipeError
 from marft.eval.arena import load_team
 from marft.eval.exploitability import Exploitability, InformationState, information_states, measure_text
@@ -21,6 +22,7 @@ from marft.games import make_game
 from marft.games.openspiel import SpielGame
 from marft.model import load_base
 from marft.scoring import Scorer
+from marft.team import add_frozen
 
 TOKENS_AT_ONCE = 16384
 
@@ -84,8 +86,16 @@ def exploitability_of(path: Path, recipe: Path | None = None) -> Exploitability:
     bank = AdapterBank(base.model)
     for agent, folder in team.adapters.items():
         bank.load(agent, folder)
-    policies = {seat: settings.team[seat].own.agent for seat in game.seats}
+    policies = {seat: _asked(settings.team[seat].own, f"team.{seat}") for seat in game.seats}
+    add_frozen(bank, [seat.own.frozen for seat in settings.team.values() if seat.own.frozen is not None])
     return measure(game, TextPolicy(bank, base.chat, policies))
+
+
+def _asked(policy: Policy, where: str) -> str:
+    """The policy as the scorer knows it; a script or an endpoint tells no probabilities."""
+    if not policy.by_model:
+        raise RecipeError(f"exploitability: {where} is {policy}, which has no probabilities to ask for")
+    return str(policy)
 
 
 def measure(game: SpielGame, policy: TextPolicy) -> Exploitability:

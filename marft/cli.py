@@ -91,6 +91,10 @@ def train(
         typer.echo(dump_recipe(loaded))
         print_plan(loaded, Console())
         return
+    if loaded.remotes:
+        from marft.engines.remote import check_keys, remotes_of
+
+        check_keys(remotes_of(loaded))
     quiet_libraries()
     from marft.train.loop import train as run
 

@@ -96,6 +96,7 @@ class Policy(Strict):
     scripted: str | None = Field(None, description="a player of the game, or path.py:function")
     frozen: str | None = Field(None, description="a PEFT adapter folder, or `base` for the bare model")
     past: str | None = Field(None, description="an earlier version of this agent, see `past`")
+    remote: str | None = Field(None, description="a chat endpoint, see `remotes`")
     weight: float = Field(1.0, gt=0, description="chance to be drawn, relative to the others of a pool")
 
     @model_validator(mode="before")
@@ -111,13 +112,20 @@ class Policy(Strict):
         return self
 
     def __str__(self) -> str:
-        """The policy as episodes record it: "alice", "scripted:TFT", "frozen:path"."""
+        """The policy as episodes record it: "alice", "scripted:TFT", "frozen:path", "remote:judge"."""
         if self.agent is not None:
             return self.agent
+        if self.remote is not None:
+            return f"remote:{self.remote}"
         return f"scripted:{self.scripted}" if self.scripted is not None else f"frozen:{self.frozen}"
 
+    @property
+    def by_model(self) -> bool:
+        """Whether the run's own base answers: an adapter on it, or the bare base."""
+        return self.scripted is None and self.remote is None
 
-KINDS = ("agent", "scripted", "frozen", "past", "pool")
+
+KINDS = ("agent", "scripted", "frozen", "past", "remote", "pool")
 
 
 class Seat(Policy):
@@ -146,6 +154,26 @@ class Past(Strict):
     def versions(self, version: int) -> list[int]:
         """Those of an agent that has come to `version`, oldest first; the untrained one is the first of all."""
         return list(range(0, version + 1, self.every))[-self.keep :]
+
+
+class Remote(Strict):
+    """An OpenAI-compatible chat endpoint that may sit in a seat, `team: {bob: {remote: NAME}}`. It is never trained.
+
+    The key is read from the environment and stands nowhere else. Tokens are counted as the endpoint reports them.
+    """
+
+    url: str = Field(min_length=1, description="address up to the version, https://host/v1")
+    model: str = Field(min_length=1, description="the endpoint's name of the model")
+    key_env: str | None = Field(None, description="environment variable that holds the key; none: no key is sent")
+    max_tokens: int = Field(64, ge=1, description="longest answer")
+    temperature: float = Field(1.0, ge=0)
+    fields: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of a request's body; null takes one out"
+    )
+    spend_limit: int = Field(100_000, ge=1, description="tokens, prompts included, after which the run stops")
+    timeout: float = Field(60.0, gt=0, description="seconds one attempt may take")
+    retries: int = Field(4, ge=0, description="further attempts after an error of the connection or server")
+    concurrency: int = Field(16, ge=1, description="requests at once")
 
 
 class Game(BaseModel):
@@ -333,6 +361,7 @@ class Recipe(Strict):
     agents: dict[str, Agent] = Field(min_length=1)
     team: dict[str, Seat] = Field(default_factory=dict, description="seat -> policy; default: agents in order")
     past: Past = Past()
+    remotes: dict[str, Remote] = Field(default_factory=dict, description="chat endpoints by name")
     adapter: Adapter = Adapter()
     optimizer: Optimizer = Optimizer()
     sampling: Sampling = Sampling()

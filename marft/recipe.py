@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ValidationError
 
-from marft.config import Recipe
+from marft.config import Recipe, Remote
 from marft.credit.columns import RESERVED
 from marft.credit.couplings import Facts, check_couplings
 from marft.credit.presets import algorithm
@@ -157,7 +158,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 
 _SHORT = {"game": "name", "model": "name", "algorithm": "preset"}
-_SEAT = {"agent", "scripted", "frozen", "past", "pool"}
+_SEAT = {"agent", "scripted", "frozen", "past", "remote", "pool"}
 _SEATED = _SEAT | {"role", "weight"}
 
 
@@ -192,14 +193,20 @@ def check_names(recipe: Recipe) -> None:
     for seat in game.seats:
         if seat not in recipe.team:
             raise RecipeError(f"team.{seat}: nobody fills this seat of {recipe.game.name}")
-    for name in recipe.agents:
-        if not name.replace("_", "").replace("-", "").isalnum():
-            raise RecipeError(f"agents.{name}: names may hold letters, digits, - and _ only")
+    for section in ("agents", "remotes"):
+        for name in getattr(recipe, section):
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise RecipeError(f"{section}.{name}: names may hold letters, digits, - and _ only")
+    for name, remote in recipe.remotes.items():
+        _check_remote(name, remote)
     seated = set()
     for key, policy in recipe.policies.items():
         for name in (policy.agent, policy.past):
             if name is not None and name not in recipe.agents:
                 raise RecipeError(f"{key}: no agent {name!r}{nearest(name, recipe.agents)}")
+        if policy.remote is not None and policy.remote not in recipe.remotes:
+            known = nearest(policy.remote, recipe.remotes) or f"; add remotes.{policy.remote}: {{url: …, model: …}}"
+            raise RecipeError(f"{key}.remote: no remote {policy.remote!r}{known}")
         if policy.agent is not None:
             seated.add(policy.agent)
         if policy.scripted is not None:
@@ -223,6 +230,24 @@ def check_names(recipe: Recipe) -> None:
                 raise RecipeError(
                     f"algorithm.kl.anchor adapter: set agents.{name}.start_from, which it would stay near to"
                 )
+
+
+def _check_remote(name: str, remote: Remote) -> None:
+    """What a field's own bounds cannot say without showing its value, which may hold a key by mistake."""
+    where = f"remotes.{name}"
+    if remote.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", remote.key_env):
+        raise RecipeError(
+            f"{where}.key_env: must be the name of an environment variable (capitals, digits, _), never a key itself"
+        )
+    try:
+        url = urlsplit(remote.url)
+        plain = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        plain = False
+    if not plain:
+        raise RecipeError(f"{where}.url: must read https://host/v1")
+    if url.username or url.password or url.query or url.fragment:
+        raise RecipeError(f"{where}.url: may hold no user, password, query or fragment; a key belongs into key_env")
 
 
 def load_player(game: Any, name: str, where: str) -> Any:
