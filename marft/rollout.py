@@ -51,8 +51,13 @@ class Plan:
     team: Mapping[str, str]
     update: int = 0
 
+    @property
+    def group_name(self) -> str:
+        """How the names of all the group's episodes, and of their sessions, begin."""
+        return f"u{self.update:06d}-g{self.group:04d}-"
+
     def name(self, attempt: int) -> str:
-        return f"u{self.update:06d}-g{self.group:04d}-e{self.index:03d}" + (f"+{attempt}" if attempt else "")
+        return f"{self.group_name}e{self.index:03d}" + (f"+{attempt}" if attempt else "")
 
 
 def plan_update(recipe: Recipe, update: int, versions: Mapping[str, int] | None = None) -> list[Plan]:
@@ -60,12 +65,14 @@ def plan_update(recipe: Recipe, update: int, versions: Mapping[str, int] | None 
 
     versions: how far each agent has come, for seats that its past versions may fill.
     """
-    teams = [draw_team(recipe, update, group, versions or {}) for group in range(recipe.rollout.groups)]
-    return [
-        Plan(group, index, derive(recipe.seed, "instance", update, group), teams[group], update)
-        for group in range(recipe.rollout.groups)
-        for index in range(recipe.rollout.group_size)
-    ]
+    groups = range(recipe.rollout.groups)
+    return [plan for group in groups for plan in plan_group(recipe, update, group, versions or {})]
+
+
+def plan_group(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> list[Plan]:
+    """The episodes of one group."""
+    team, instance = draw_team(recipe, update, group, versions), derive(recipe.seed, "instance", update, group)
+    return [Plan(group, index, instance, team, update) for index in range(recipe.rollout.group_size)]
 
 
 def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> dict[str, str]:
@@ -255,10 +262,11 @@ class Rollout:
     on_episode: Callable[[Episode], None] | None = None
     plan: Branching = FLAT
 
-    async def play(self, plans: Sequence[Plan]) -> list[Episode]:
+    async def play(self, plans: Sequence[Plan], *, sessions: str = "") -> list[Episode]:
         """All planned episodes in the plans' order, none failed; the failures that were replaced stand at the end.
 
-        A plan that branches brings several episodes, the paths of its tree, one after the other.
+        A plan that branches brings several episodes, the paths of its tree, one after the other. sessions: how the
+        names of those begin that the engine may forget afterwards, where other play goes on beside this one.
         Raises GameError where an episode failed `attempts` times, EngineError when the deadline passes.
         """
         failures: list[Episode] = []
@@ -274,7 +282,7 @@ class Rollout:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
-            self.model.end_sessions()
+            self.model.end_sessions(sessions)
         failures.sort(key=lambda episode: episode.id)
         return [episode for task in playing for episode in task.result()] + failures
 
