@@ -128,6 +128,19 @@ def test_play_goes_on_while_the_trainer_works_and_waits_at_the_bound(make, chat)
     assert len({request.session.rpartition("-")[0] for request in engine.requests}) == 3 * 4
 
 
+def test_rollout_and_update_of_equal_length_take_little_more_than_half_the_time(make, chat):
+    def run(**rollout):
+        engine = Delayed(chat, lambda request: "<A>", lambda request: 0.1)  # two decisions of 0.1 s
+        source = make(engine, updates=8, **rollout)
+        began = time.perf_counter()
+        for update in range(8):
+            source.take(update, publish(engine, update))
+            time.sleep(0.2)
+        return time.perf_counter() - began
+
+    assert run(max_staleness=1) <= 0.65 * run(max_staleness=0)  # 8 × 0.2 + 0.2 s against 8 × 0.4 s
+
+
 def test_sessions_of_a_group_end_with_it_and_no_others(make, chat):
     engine = Delayed(chat, lambda request: "<A>", lambda request: 0.0)
     source = make(engine, max_staleness=1, updates=1)

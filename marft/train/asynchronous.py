@@ -96,7 +96,7 @@ class Asynchronous(Source):
             self._loop.close()
         if self._loop.is_closed():
             return
-        self._loop.call_soon_threadsafe(self._stop)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOPPING)
         if self._thread.is_alive():
             logger.warning("rollout: its thread has not stopped after %g s; it ends with the process", STOPPING)
@@ -151,15 +151,13 @@ class Asynchronous(Source):
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
-
-    def _stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._loop.stop()
 
     async def _open(self) -> tuple[int, list[int]]:
         return self._next, [*self._again, *self.window.open]
@@ -191,7 +189,7 @@ class Asynchronous(Source):
             plans = plan_group(self.recipe, ticket // self.recipe.rollout.groups, self._group(ticket), versions)
             self._playing[ticket] = plans
             task = self._loop.create_task(self._play(ticket, plans))
-            self._tasks.add(task)
+            self._tasks.add(task)  # the loop itself would let go of it
             task.add_done_callback(self._tasks.discard)
         self._note()
 
