@@ -45,6 +45,9 @@ class Simulated:
         await asyncio.sleep(max(map(self.seconds, requests)))
         return [Completion(self.said, [-0.5] * len(self.said), "stop", self.version) for _ in requests]
 
+    def prepare(self, policies: Sequence[str]) -> None:
+        return None
+
     def end_sessions(self, start: str = "") -> None:
         return None
 

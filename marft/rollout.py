@@ -92,6 +92,13 @@ def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, in
     return {seat: names[(number + shift) % len(seats)] for number, seat in enumerate(seats)}
 
 
+def drawable(recipe: Recipe, versions: Mapping[str, int]) -> set[str]:
+    """Every policy that `draw_team` may seat at these versions."""
+    policies = list(recipe.policies.values())
+    past = [(one.past, n) for one in policies if one.past for n in recipe.past.versions(versions.get(one.past, 0))]
+    return {str(one) for one in policies if one.past is None} | {PAST.format(*one) for one in past}
+
+
 class Player:
     """One episode in play. Ask for `requests`, hand back the completions, until `done`."""
 

@@ -98,6 +98,9 @@ class Delayed(Speaker):
     def publish(self, agent, version):
         self.versions[agent] = version
 
+    def prepare(self, policies):
+        self.prepared = set(policies)
+
     async def generate(self, requests):
         self.playing += 1
         try:

@@ -10,9 +10,11 @@ from helpers import Delayed, Speaker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from marft.engines.balance import Balancer
 from marft.engines.scripted import ScriptedEngine
 from marft.errors import EngineError, GameError, RecipeError
 from marft.games import make_game
+from marft.recipe import merge, parse_recipe
 from marft.rollout import Rollout
 from marft.seeds import derive
 from marft.team import game_maker
@@ -236,3 +238,27 @@ def test_each_process_brings_the_same_share_of_every_update(make, chat):
     state = found[0][1]
     numbers = {int(name[1:7]) * 5 + int(name[-4:]) for name in names}
     assert sorted([*numbers, *state["open"]]) == list(range(state["next"]))
+
+
+def test_the_engine_is_told_of_all_that_may_be_drawn_and_of_what_still_plays(make, chat):
+    engine = Delayed(chat, lambda request: "<A>", lambda request: 0.05)
+    for name in ("past:alice@0", "past:alice@1", "past:alice@2"):
+        engine.publish(name, 0)
+    source = make(engine, max_staleness=2, updates=9)
+    past = {"past": {"every": 1, "keep": 1}, "team": {"bob": {"past": "alice"}}}
+    source.recipe = parse_recipe(merge(source.recipe.model_dump(by_alias=True), past | {"agents": {"bob": None}}))
+    source.take(0, {"alice": engine.versions.setdefault("alice", 0)})
+    assert engine.prepared == {"alice", "past:alice@0"}
+    engine.publish("alice", 1)
+    source.take(1, {"alice": 1})
+    assert engine.prepared == {"alice", "past:alice@1"} | (source.in_use() & {"past:alice@0"})
+
+
+def test_a_balancer_forgets_the_episodes_of_a_group_and_no_others():
+    balancer = Balancer()
+    for name in ("one", "two"):
+        balancer.add(name)
+    home = {session: balancer.pick(session) for session in ("g1-a", "g1-b", "g2-a")}
+    balancer.clear("g1-")
+    assert balancer.pick("g2-a") == home["g2-a"]
+    assert balancer.pick("g3-a") != home["g2-a"]  # the other one has nobody left

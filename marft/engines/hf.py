@@ -118,6 +118,15 @@ class HFEngine:
             self.versions[agent] = version
             self._forget(agent)
 
+    def start(self) -> None:
+        return None
+
+    def prepare(self, policies: Sequence[str]) -> None:
+        """The bank holds them all."""
+
+    def close(self) -> None:
+        self.end_sessions()
+
     def end_sessions(self, start: str = "") -> None:
         with self.bank.lock:
             if start:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from marft.config import Recipe
 from marft.episode import Episode
 from marft.errors import EngineError, RecipeError
-from marft.rollout import Plan, Rollout, plan_group
+from marft.rollout import Plan, Rollout, drawable, plan_group
 from marft.train.source import Source, Supply
 from marft.train.window import Group, Window, whole
 from marft.train.workers import Workers
@@ -56,6 +56,7 @@ class Asynchronous(Source):
     def take(self, update: int, versions: Mapping[str, int]) -> Supply:
         """The first groups that are ready and not too old; waits for them."""
         began = time.perf_counter()
+        self._prepare(versions)
         taken = self._call(self._take(update, dict(versions), self.groups))
         ages = [group.staleness(versions) for group in taken.groups]
         own = (time.perf_counter() - began, taken.still, taken.queue, taken.dropped, ages)
@@ -63,11 +64,17 @@ class Asynchronous(Source):
 
     def stream(self, update: int, versions: Mapping[str, int]) -> Iterator[list[Episode]]:
         """The same groups, some at a time, as they end."""
+        self._prepare(versions)
         left = self.groups
         while left:
             taken = self._call(self._take(update, dict(versions), left, enough=1))
             left -= len(taken.groups)
             yield self._placed(taken.groups, update)
+
+    def _prepare(self, versions: Mapping[str, int]) -> None:
+        """The engine keeps what still plays, in any process, and gets what may be drawn from now on."""
+        playing = self.workers.gather([self.in_use()])
+        self.rollout.model.prepare(sorted(drawable(self.recipe, versions).union(*playing)))
 
     def in_use(self) -> set[str]:
         return {policy for plans in list(self._playing.values()) for policy in plans[0].team.values()}

@@ -25,7 +25,8 @@ from accelerate.utils import LoggerType, set_seed
 from marft.bank import AdapterBank
 from marft.config import Recipe
 from marft.credit.advice import warnings_for
-from marft.engines.hf import HFEngine
+from marft.engines.base import Trained
+from marft.engines.make import make_engine
 from marft.episode import Episode, finished, learnable
 from marft.errors import ModelError, RecipeError, RunFolderError
 from marft.games import make_game
@@ -73,7 +74,7 @@ def train(
         if workers.main:
             folder.begin(recipe)
         workers.wait()
-        with contextlib.closing(trainer.source):
+        with contextlib.closing(trainer):
             trainer.run()
     workers.wait()
     return out
@@ -104,7 +105,9 @@ class Trainer:
         self.base = self._load_base()
         self.bank = AdapterBank(self.base.model)
         self.learners = {name: self._learner(name) for name in recipe.agents}
-        self.engine = self._engine() if replay is None else None
+        self.engine: Trained | None = None
+        if replay is None:
+            self.engine = make_engine(recipe, self.base, self.bank, folder.path, workers)
         self.source = self._source(replay)
         self.rewards = {
             reward.name or (reward.use if number == 0 else f"{reward.use}#{number}"): (
@@ -122,6 +125,8 @@ class Trainer:
     def run(self) -> None:
         self._restore()
         self._warn(warnings_for(self.recipe.algorithm, facts_of(self.recipe)))
+        if self.engine is not None:
+            self.engine.start()
         self._publish()
         self._start_trackers()
         gc.collect()
@@ -140,6 +145,11 @@ class Trainer:
                 self.bank.save(name, self.folder.path / "adapters" / name)
         if self.recipe.trackers:
             self.workers.accelerator.end_training()
+
+    def close(self) -> None:
+        self.source.close()
+        if self.engine is not None:
+            self.engine.close()
 
     def step(self) -> dict[str, float]:
         """One update: returns its line of metrics."""
@@ -259,16 +269,6 @@ class Trainer:
             raise ModelError(f"model.device: {wanted} is asked for, but there is only {device.type}; set auto")
         with self.workers.accelerator.main_process_first():
             return load_base(self.recipe, device)
-
-    def _engine(self) -> HFEngine:
-        settings = self.recipe.engine
-        return HFEngine(
-            self.bank,
-            self.base.chat.stop_ids,
-            max_batch=settings.max_batch,
-            reuse_cache=settings.reuse_cache,
-            apart=self.recipe.rollout.max_staleness > 0,
-        )
 
     def _source(self, replay: Path | None) -> Source:
         recipe = self.recipe
