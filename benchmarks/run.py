@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
+import asynchronous
 import balancing
 import credit
 import loss
@@ -34,6 +35,7 @@ def main(
     tables = [
         ("Games, one core, text included, random play", games.decisions(rounds)),
         ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
+        ("Play while training, simulated engine, rollout and update equally long", asynchronous.table(min(rounds, 3))),
         ("Keys and values kept from turn to turn", speed.cache_reuse(rounds)),
         ("Peak memory by number of agents", memory()),
         (

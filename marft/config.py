@@ -261,7 +261,7 @@ class Branching(Strict):
 
 
 class Rollout(Strict):
-    """How many episodes an update plays."""
+    """How many episodes an update plays, and when."""
 
     groups: int = Field(8, ge=1, description="instances per update")
     group_size: int = Field(8, ge=1, description="episodes (or trees) per instance")
@@ -269,6 +269,10 @@ class Rollout(Strict):
     swap_seats: bool = Field(False, description="rotate the team by one seat from group to group")
     attempts: int = Field(3, ge=1, description="plays of one episode before its failure stops the run")
     deadline: float = Field(3600.0, gt=0, description="seconds one update's rollout may take")
+    max_staleness: int = Field(
+        0, ge=0, le=64, description="versions that what is trained on may lie behind; above 0, play goes on meanwhile"
+    )
+    pipeline: bool = Field(False, description="gradients of whole groups while others still play, one step at the end")
 
 
 class Critic(Strict):

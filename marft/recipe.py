@@ -15,14 +15,16 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
+from marft.blocks import OffPolicy
 from marft.config import Recipe, Remote
 from marft.credit.columns import RESERVED
 from marft.credit.couplings import Facts, check_couplings
+from marft.credit.locality import not_local
 from marft.credit.presets import algorithm
 from marft.errors import RecipeError
 from marft.games import make_game
 from marft.lookup import explain, load_object, nearest
-from marft.rewards import load_reward
+from marft.rewards import load_reward, takes_all
 
 
 class _Yaml(yaml.SafeLoader):
@@ -56,10 +58,34 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(explain(error, Recipe, also=("base",))) from None
-    recipe = with_default_team(recipe)
+    recipe = with_correction(with_default_team(recipe))
     check_names(recipe)
     check_couplings(recipe.algorithm, facts_of(recipe))
+    if recipe.rollout.pipeline:
+        check_pipeline(recipe)
     return recipe
+
+
+def with_correction(recipe: Recipe) -> Recipe:
+    """What older versions played is corrected for: where the recipe names no correction, importance ratios, cut off."""
+    if not recipe.rollout.max_staleness or recipe.algorithm.off_policy.kind != "none":
+        return recipe
+    algorithm = recipe.algorithm.model_copy(update={"off_policy": OffPolicy(kind="truncate")})
+    return recipe.model_copy(update={"algorithm": algorithm})
+
+
+def check_pipeline(recipe: Recipe) -> None:
+    """Gradients of single groups add up to the update's only where nothing but its own group enters a group's."""
+    train, found = recipe.train, not_local(recipe.algorithm)
+    for number, reward in enumerate(recipe.rewards):
+        if takes_all(load_reward(reward.use, reward.options, f"rewards[{number}]")):
+            found = found or f"rewards[{number}] ({reward.use}) looks at all episodes of an update"
+    if recipe.rollout.max_staleness:
+        found = f"rollout.max_staleness is {recipe.rollout.max_staleness}: play goes on between the updates already"
+    elif train.epochs * train.minibatches > 1:
+        found = f"train.epochs is {train.epochs} and train.minibatches {train.minibatches}: an update is several steps"
+    if found:
+        raise RecipeError(f"rollout.pipeline: {found}; change that, or set rollout.pipeline false")
 
 
 def facts_of(recipe: Recipe) -> Facts:
@@ -74,6 +100,7 @@ def facts_of(recipe: Recipe) -> Facts:
         minibatches=recipe.train.minibatches,
         epochs=recipe.train.epochs,
         row_tokens=recipe.sampling.max_new_tokens,
+        staleness=recipe.rollout.max_staleness,
     )
 
 

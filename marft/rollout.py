@@ -52,8 +52,13 @@ class Plan:
     team: Mapping[str, str]
     update: int = 0
 
+    @property
+    def group_name(self) -> str:
+        """How the names of all the group's episodes, and of their sessions, begin."""
+        return f"u{self.update:06d}-g{self.group:04d}-"
+
     def name(self, attempt: int) -> str:
-        return f"u{self.update:06d}-g{self.group:04d}-e{self.index:03d}" + (f"+{attempt}" if attempt else "")
+        return f"{self.group_name}e{self.index:03d}" + (f"+{attempt}" if attempt else "")
 
 
 def plan_update(recipe: Recipe, update: int, versions: Mapping[str, int] | None = None) -> list[Plan]:
@@ -61,12 +66,14 @@ def plan_update(recipe: Recipe, update: int, versions: Mapping[str, int] | None 
 
     versions: how far each agent has come, for seats that its past versions may fill.
     """
-    teams = [draw_team(recipe, update, group, versions or {}) for group in range(recipe.rollout.groups)]
-    return [
-        Plan(group, index, derive(recipe.seed, "instance", update, group), teams[group], update)
-        for group in range(recipe.rollout.groups)
-        for index in range(recipe.rollout.group_size)
-    ]
+    groups = range(recipe.rollout.groups)
+    return [plan for group in groups for plan in plan_group(recipe, update, group, versions or {})]
+
+
+def plan_group(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> list[Plan]:
+    """The episodes of one group."""
+    team, instance = draw_team(recipe, update, group, versions), derive(recipe.seed, "instance", update, group)
+    return [Plan(group, index, instance, team, update) for index in range(recipe.rollout.group_size)]
 
 
 def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> dict[str, str]:
@@ -84,6 +91,13 @@ def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, in
     seats = list(recipe.team)
     shift = group % len(seats) if recipe.rollout.swap_seats else 0
     return {seat: names[(number + shift) % len(seats)] for number, seat in enumerate(seats)}
+
+
+def drawable(recipe: Recipe, versions: Mapping[str, int]) -> set[str]:
+    """Every policy that `draw_team` may seat at these versions."""
+    policies = list(recipe.policies.values())
+    past = [(one.past, n) for one in policies if one.past for n in recipe.past.versions(versions.get(one.past, 0))]
+    return {str(one) for one in policies if one.past is None} | {PAST.format(*one) for one in past}
 
 
 class Player:
@@ -266,10 +280,11 @@ class Rollout:
     plan: Branching = FLAT
     remote: RemoteEngine | None = None
 
-    async def play(self, plans: Sequence[Plan]) -> list[Episode]:
+    async def play(self, plans: Sequence[Plan], *, sessions: str = "") -> list[Episode]:
         """All planned episodes in the plans' order, none failed; the failures that were replaced stand at the end.
 
-        A plan that branches brings several episodes, the paths of its tree, one after the other.
+        A plan that branches brings several episodes, the paths of its tree, one after the other. sessions: how the
+        names of those begin that the engine may forget afterwards, where other play goes on beside this one.
         Raises GameError where an episode failed `attempts` times, EngineError when the deadline passes.
         """
         failures: list[Episode] = []
@@ -285,7 +300,7 @@ class Rollout:
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
         finally:
-            self.model.end_sessions()
+            self.model.end_sessions(sessions)
         failures.sort(key=lambda episode: episode.id)
         return [episode for task in playing for episode in task.result()] + failures
 

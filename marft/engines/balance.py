@@ -143,12 +143,10 @@ class Balancer:
         if replica is not None:
             self._release(replica)
 
-    def clear(self) -> None:
-        """All episodes are over."""
-        self._sessions.clear()
-        for replica in self._replicas.values():
-            replica.sessions = 0
-            self._lowered(replica)
+    def clear(self, start: str = "") -> None:
+        """The episodes whose names begin so are over."""
+        for session in [one for one in self._sessions if one.startswith(start)]:
+            self.forget(session)
 
     def _known(self, name: str) -> _Replica:
         if name not in self._replicas:

@@ -48,13 +48,19 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Turns requests into completions."""
+    """Turns requests into completions.
+
+    shares_weights: whether it computes with the very weights that the trainer changes, so that nothing may be played
+    while an update is made.
+    """
+
+    shares_weights: bool
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Completions in the order of the requests."""
 
-    def end_sessions(self) -> None:
-        """No request will extend an earlier prompt any more: free what was kept for that."""
+    def end_sessions(self, start: str = "") -> None:
+        """No request of the sessions whose names begin so will come any more: free what was kept for them."""
 
 
 class Trained(Engine, Protocol):

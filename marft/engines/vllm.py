@@ -77,7 +77,7 @@ class VLLMEngine:
         self._score, self._save, self._mark = score, save, mark
         self.admin = Admin(key)
         self.balancer = Balancer(self.settings.balance)
-        keep = getattr(recipe.rollout, "max_staleness", 0) + 1
+        keep = recipe.rollout.max_staleness + 1
         self.hub = hub
         self.feed = Feed(self.admin, probe, recipe.model.dtype, self.settings.canary, keep)
         if hub is not None:
@@ -295,9 +295,9 @@ class VLLMEngine:
             while waiting:
                 _wake(waiting.popleft())
 
-    def end_sessions(self) -> None:
+    def end_sessions(self, start: str = "") -> None:
         with self._lock:
-            self.balancer.clear()
+            self.balancer.clear(start)
 
     def _client(self, loop: asyncio.AbstractEventLoop) -> httpx.AsyncClient:
         """Connections belong to an event loop; those of a loop that is closed are gone with it."""
