@@ -101,6 +101,11 @@ class Feed:
             for served in self.current.values():
                 self._check(replica, served)
 
+    def missing(self, replica: Replica) -> str | None:
+        """Something that speaks now and the replica does not hold."""
+        held = self.admin.adapters(replica)
+        return next((served.name for served in self.current.values() if served.name not in held), None)
+
     def close(self, replicas: Sequence[Replica]) -> None:
         """Take everything back that a server of somebody else's would be left with."""
         with self.lock:

@@ -178,6 +178,8 @@ class VLLMEngine:
         with self.feed.lock:
             if self.main:
                 self.feed.restore(replica)
+            elif missing := self.feed.missing(replica):
+                raise Unwell(f"{missing} was not loaded yet")
             self._up(replica)
 
     # Requests

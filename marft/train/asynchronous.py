@@ -75,6 +75,7 @@ class Asynchronous(Source):
         """The engine keeps what still plays, in any process, and gets what may be drawn from now on."""
         playing = self.workers.gather([self.in_use()])
         self.rollout.model.prepare(sorted(drawable(self.recipe, versions).union(*playing)))
+        self.workers.wait()
 
     def in_use(self) -> set[str]:
         return {policy for plans in list(self._playing.values()) for policy in plans[0].team.values()}

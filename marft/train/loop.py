@@ -28,7 +28,7 @@ from marft.credit.advice import warnings_for
 from marft.engines.base import Trained
 from marft.engines.make import make_engine
 from marft.episode import Episode, finished, learnable
-from marft.errors import ModelError, RecipeError, RunFolderError
+from marft.errors import EngineError, ModelError, RecipeError, RunFolderError
 from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import Base, load_base, pick_device
@@ -179,11 +179,24 @@ class Trainer:
     def _whole(self, update: int, clock: Clock) -> tuple[Supply, Lesson]:
         """The update's episodes, and then what is learned from them."""
         with clock("rollout"):
-            supply = self.source.take(update, self._versions())
+            supply = self._taken(update)
         episodes = learnable(supply.played)
         with clock("credit"):
             score_all(episodes, self.rewards, self.scorer)
         return supply, self.learning.learn(episodes, update, self.progress.credit, clock)
+
+    def _taken(self, update: int) -> Supply:
+        """The update's episodes. Where nobody can play any more, what was learned so far is saved, not to be lost.
+
+        In a launch of several processes it is not: the others may never come to that point.
+        """
+        try:
+            return self.source.take(update, self._versions())
+        except EngineError:
+            newest = latest_checkpoint(self.folder.checkpoints)
+            if self.workers.size == 1 and update and (newest is None or newest.name != f"update-{update:06d}"):
+                self._save()
+            raise
 
     def _pieces(self, update: int, clock: Clock) -> tuple[Supply, Lesson]:
         """The same with groups learned from as they come; the clock counts as rollout what is waited for."""
@@ -209,6 +222,7 @@ class Trainer:
         if self.engine is not None:
             for name, version in self._versions().items():
                 self.engine.publish(name, version)
+            self.workers.wait()  # the main process has done it on the servers, if there are any
 
     def _metrics(self, episodes: Sequence[Episode], lesson: Lesson, failed: int) -> dict[str, float]:
         """Everything there is to report about an update, on every process the same."""

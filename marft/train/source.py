@@ -62,6 +62,7 @@ class Synchronous(Source):
         plans = plan_update(self.recipe, update, versions)
         mine = self.workers.mine(plans, [plan.group for plan in plans])
         self.rollout.model.prepare(sorted({policy for plan in plans for policy in plan.team.values()}))
+        self.workers.wait()
         return Supply(self._runner.run(self.rollout.play(mine)), {})
 
     def close(self) -> None:
