@@ -214,6 +214,9 @@ class Together:
         self.barrier.wait(10)
         return found
 
+    def wait(self):
+        self.barrier.wait(10)
+
 
 def test_each_process_brings_the_same_share_of_every_update(make, chat):
     shared, barrier, found = [None, None], threading.Barrier(2), {}
