@@ -32,8 +32,8 @@ from marft.serve.command import find_python
 from marft.team import make_rollout
 from marft.train.workers import Workers
 
-BLOCK = 128
-"""Tokens of a block of vLLM's cache on the CPU: only whole ones can be found again."""
+BLOCK = 32
+"""Tokens of a block of the cache (vLLM's default on the CPU is 128): only whole ones can be found again."""
 
 
 def recipe_of(episodes: int, tokens: int):
@@ -42,13 +42,13 @@ def recipe_of(episodes: int, tokens: int):
         {
             "name": "serving",
             "model": {"name": "tiny", "tiny": {"heads": 2, "kv_heads": 2, "warmup_steps": 50}},
-            "game": {"name": "prisoners_dilemma", "rounds": 10},
+            "game": {"name": "prisoners_dilemma", "rounds": 10, "cheap_talk": True},
             "agents": {"alice": {}, "bob": {}},
             "adapter": {"rank": 8, "alpha": 16},
             "sampling": {"max_new_tokens": tokens},
             "rollout": {"groups": 1, "group_size": episodes},
             "algorithm": "rloo",
-            "engine": {"kind": "vllm", "launch": {"replicas": 1, "max_model_len": 2048}},
+            "engine": {"kind": "vllm", "launch": {"replicas": 1, "max_model_len": 2048, "args": {"block-size": BLOCK}}},
         }
     )
 
