@@ -333,7 +333,9 @@ class VLLMEngine:
 
     def _down(self, replica: Replica, why: str) -> None:
         with self._lock:
-            was, replica.state, replica.reason = replica.state, "down", why
+            was, replica.reason = replica.state, why
+            if was == "up":  # one that is starting stays so, whatever late news there is of its former life
+                replica.state = "down"
             if replica.url in self.replicas:
                 self.balancer.set_health(replica.url, False)
             running = list(replica.running.items())
