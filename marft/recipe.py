@@ -195,6 +195,9 @@ def check_names(recipe: Recipe) -> None:
     for name in recipe.agents:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise RecipeError(f"agents.{name}: names may hold letters, digits, - and _ only")
+    for name in recipe.model.tiny.players:
+        if name not in game.players:
+            raise RecipeError(f"model.tiny.players.{name}: {game.name} has no such player{nearest(name, game.players)}")
     seated = set()
     for key, policy in recipe.policies.items():
         for name in (policy.agent, policy.past):
