@@ -6,6 +6,7 @@ checks that need the tables of games, players and presets are in `marft.recipe`.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -31,6 +32,9 @@ class Tiny(Strict):
     context: int = Field(2048, ge=64, description="longest sequence in tokens")
     seed: int = Field(0, ge=0)
     warmup_episodes: int = Field(512, ge=8, description="scripted episodes to learn the game's format from")
+    players: dict[str, float] = Field(
+        default_factory=dict, description="weights of the scripted players who are drawn for them; default: all alike"
+    )
     warmup_steps: int = Field(300, ge=0)
     warmup_batch: int = Field(64, ge=1, description="rows per warm-up step")
     warmup_learning_rate: float = Field(3e-3, gt=0)
@@ -41,6 +45,8 @@ class Tiny(Strict):
             raise ValueError(f"hidden {self.hidden} must be a multiple of 2 * heads = {2 * self.heads}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
+        if self.players and not (min(self.players.values()) >= 0 and 0 < sum(self.players.values()) < inf):
+            raise ValueError(f"players must have weights of 0 or more, not all 0, got {self.players}")
         return self
 
 

@@ -226,6 +226,9 @@ def check_names(recipe: Recipe) -> None:
                 raise RecipeError(f"{section}.{name}: names may hold letters, digits, - and _ only")
     for name, remote in recipe.remotes.items():
         _check_remote(name, remote)
+    for name in recipe.model.tiny.players:
+        if name not in game.players:
+            raise RecipeError(f"model.tiny.players.{name}: {game.name} has no such player{nearest(name, game.players)}")
     seated = set()
     for key, policy in recipe.policies.items():
         for name in (policy.agent, policy.past):
