@@ -17,13 +17,16 @@ LONG_ROW = 256
 TIGHT_STOP = 1e-4
 
 
-def warnings_for(algorithm: Algorithm, facts: Facts | Mapping[str, Any]) -> list[str]:
+def warnings_for(
+    algorithm: Algorithm, facts: Facts | Mapping[str, Any], advantage_U: np.ndarray | None = None
+) -> list[str]:
     """What a user should know about these settings, one sentence each, settings named.
 
-    facts: a recipe's `Facts`, or a turn table, which tells about its groups and about this batch's advantages.
+    facts: a recipe's `Facts`, or a turn table, which tells about its groups and about this batch's advantages
+    (`advantage_U`, worked out anew where they are not given).
     """
     if not isinstance(facts, Facts):
-        return [*_of_table(algorithm, facts), *_of_settings(algorithm)]
+        return [*_of_table(algorithm, facts, advantage_U), *_of_settings(algorithm)]
     found = _of_settings(algorithm)
     grouped = algorithm.baseline.kind in GROUPED and "instance" in algorithm.baseline.key
     if grouped and facts.group_size == 1 and not facts.branches:
@@ -74,7 +77,7 @@ def _of_settings(algorithm: Algorithm) -> list[str]:
     return found
 
 
-def _of_table(algorithm: Algorithm, table: Mapping[str, Any]) -> list[str]:
+def _of_table(algorithm: Algorithm, table: Mapping[str, Any], advantage_U: np.ndarray | None) -> list[str]:
     found = []
     decisions, _ = collapse(table)
     if not len(decisions.clock_D):
@@ -92,7 +95,9 @@ def _of_table(algorithm: Algorithm, table: Mapping[str, Any]) -> list[str]:
     if algorithm.alignment.kind in ("ad_align", "ad_align_original") and decisions.clock_D.max() == 0:
         found.append(_ONE_STEP.format(algorithm.alignment.kind))
     try:
-        if not assess(algorithm, table).advantage_U.any():
+        if advantage_U is None:
+            advantage_U = assess(algorithm, table).advantage_U
+        if not advantage_U.any():
             found.append("every advantage of the batch is 0: nothing will be learned from it; are all rewards equal?")
     except RecipeError:
         pass  # the settings need a column that this table lacks, which `advantages` says better

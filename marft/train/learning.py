@@ -44,12 +44,14 @@ ANCHOR = "anchor:{}"
 
 class Lesson(NamedTuple):
     """reports: agent -> what its update reported; an agent that was not to learn is not in it. critic: likewise.
-    state: what credit remembers, for the next lesson. table: the turn table of all processes."""
+    state: what credit remembers, for the next lesson. table: the turn table of all processes. advantage: its turns' (or
+    tokens') advantages; of several learners that share rollouts, the last one's."""
 
     reports: dict[str, dict[str, float]]
     critic: dict[str, float]
     state: dict[str, Any]
     table: dict[str, np.ndarray]
+    advantage: np.ndarray
 
 
 class Learning:
@@ -76,18 +78,18 @@ class Learning:
         state = copy.deepcopy(dict(state)) | {"progress": progress}
         clock = clock or Clock()
         with clock("credit"):
-            rows = build_rows(episodes)
+            same_U = duplicates(episodes)
+            rows = build_rows(episodes, same_U=same_U)
             views = self._views(episodes)
             values = self.critic.values(views) if self.critic is not None else []
-            same_U = duplicates(episodes)
             batch = self._gathered(episodes, rows, views, values, same_U)
-            shares, state = self._credited(batch, rows, same_U, state)
+            shares, state, advantage = self._credited(batch, rows, same_U, state)
         with clock("update"):
             critic = self._teach_critic(batch, views, number, state)
             reports: dict[str, dict[str, float]] = {}
             if self.critic is None or number >= self.recipe.critic.warmup_updates:
                 reports = self._train(shares, len(episodes), number, state)
-        return Lesson(reports, critic, state, batch.table)
+        return Lesson(reports, critic, state, batch.table, advantage)
 
     def refresh_anchors(self) -> None:
         """Make the agents' present weights the snapshot that their KL terms look at."""
@@ -164,17 +166,20 @@ class Learning:
 
     def _credited(
         self, batch: Batch, rows: Mapping[str, Sequence[Row]], same_U: np.ndarray, state: dict[str, Any]
-    ) -> tuple[dict[str, list[Row]], dict[str, Any]]:
-        """learner -> the rows it learns from, with their advantages; and credit's memory."""
+    ) -> tuple[dict[str, list[Row]], dict[str, Any], np.ndarray]:
+        """learner -> the rows it learns from, with their advantages; credit's memory; the advantages."""
         if self.algorithm.return_.kind == "gae_token":
-            memory = copy.deepcopy(state)
-            advantage_N = token_advantages(self.algorithm, batch.table, batch.turn_N, batch.value_N, memory)
+            advantage_N = token_advantages(self.algorithm, batch.table, batch.turn_N, batch.value_N, state)
             mine_N = advantage_N[batch.tokens]
-            return {name: with_advantages(own, mine_N, by_token=True) for name, own in rows.items()}, memory
+            return {name: with_advantages(own, mine_N, by_token=True) for name, own in rows.items()}, state, advantage_N
         if "shared_rollouts" not in self.needs:
             credit = assess(self.algorithm, batch.table, state)
             columns = _mean_of_same(credit, batch.turns, same_U)
-            return {name: with_advantages(own, *columns) for name, own in rows.items()}, credit.state
+            return (
+                {name: with_advantages(own, *columns) for name, own in rows.items()},
+                credit.state,
+                credit.advantage_U,
+            )
         shares, memory = {}, state
         for name in self.learners:
             table = batch.table | {"learner_U": np.full(len(batch.table["reward_U"]), name)}
@@ -182,7 +187,7 @@ class Learning:
             memory = credit.state
             everyone = [replace(row, foreign=row.agent != name) for own in rows.values() for row in own]
             shares[name] = with_advantages(everyone, *_mean_of_same(credit, batch.turns, same_U))
-        return shares, memory
+        return shares, memory, credit.advantage_U
 
     def _teach_critic(
         self, batch: Batch, views: Sequence[View], number: int, state: dict[str, Any]

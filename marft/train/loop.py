@@ -160,7 +160,8 @@ class Trainer:
             write_parquet(played, self.folder.path / "episodes" / f"update-{update:06d}{shard}.parquet")
             failed = len(played) - len(episodes)
             metrics = self._metrics(episodes, lesson, failed)
-        self._warn(warnings_for(self.recipe.algorithm, lesson.table))
+        if self.workers.main:
+            self._warn(warnings_for(self.recipe.algorithm, lesson.table, lesson.advantage))
         self.progress.update += 1
         self.progress.episodes += self.recipe.rollout.groups * self.recipe.rollout.group_size
         self.progress.tokens += int(sum(report["trained"] for report in lesson.reports.values()))

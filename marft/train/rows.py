@@ -49,10 +49,15 @@ class Row:
         return replace(self, ids=self.ids[:end], **{name: getattr(self, name)[keep_N] for name in names})
 
 
-def build_rows(episodes: Sequence[Episode], advantage_U: np.ndarray | None = None) -> dict[str, list[Row]]:
-    """Rows of each agent, in the order of the episodes. `advantage_U` has one number per row of their turn table."""
+def build_rows(
+    episodes: Sequence[Episode], advantage_U: np.ndarray | None = None, same_U: np.ndarray | None = None
+) -> dict[str, list[Row]]:
+    """Rows of each agent, in the order of the episodes.
+
+    advantage_U: one number per row of their turn table. same_U: `duplicates(episodes)`, where it is known already.
+    """
     rows: dict[str, list[Row]] = {}
-    same_U = duplicates(episodes)
+    same_U = duplicates(episodes) if same_U is None else same_U
     sizes = [len(turn.completion_ids) for episode in episodes for turn in episode.turns]
     offset_U = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     start = 0
