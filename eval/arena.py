@@ -21,7 +21,7 @@ from marft.episode import Episode, finished
 from marft.errors import RecipeError, RunFolderError
 from marft.eval.results import SCHEMA, write_results
 from marft.eval.stats import interval
-from marft.game import Player
+from marft.game import Player, of_a_seat
 from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import base_source, load_base
@@ -201,17 +201,13 @@ def _measure(
 
 def _table_metrics(game: Any, seats: tuple[str, ...], rows: list[Episode]) -> dict[str, float]:
     """What the team did and earned in its seats, and what the other seats earned."""
-    pooled = {key: value for key, value in game.metrics(rows, seats).items() if not _per_seat(key, rows[0].seats)}
+    pooled = {key: value for key, value in game.metrics(rows, seats).items() if not of_a_seat(key, rows[0].seats)}
     returns = [episode.returns() for episode in rows]
     pooled["return"] = sum(r[seat] for r in returns for seat in seats) / (len(rows) * len(seats))
     others = [seat for seat in rows[0].seats if seat not in seats]
     if others:
         pooled["opponent_return"] = sum(r[seat] for r in returns for seat in others) / (len(rows) * len(others))
     return pooled
-
-
-def _per_seat(key: str, seats: tuple[str, ...]) -> bool:
-    return any(key.startswith(f"{seat}/") or key.endswith(f"_{seat}") for seat in seats)
 
 
 def _opponents(against: str, players: Mapping[str, Any]) -> list[str]:

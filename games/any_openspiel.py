@@ -62,7 +62,9 @@ class OpenSpiel(SpielGame):
         return self._state.action_to_string(player, action)
 
     def read(self, player: int, inner: str) -> int | None:
-        inner = " ".join(inner[: 2 * ANSWER_LIMIT].split())
+        if len(inner) > 2 * ANSWER_LIMIT:
+            return None
+        inner = " ".join(inner.split())
         names = {" ".join(self.name_of(player, action).split()): action for action in self._legal[player]}
         if inner in names:
             return names[inner]

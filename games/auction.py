@@ -104,7 +104,7 @@ class SealedBidAuction(GamaGame):
 
     @classmethod
     def measured(cls, move: int, seat: str, step: int, facts: Mapping[str, Any]) -> float | None:
-        """Bid over value; nothing where the value is 0."""
+        """Mean of bid over value, where the value is not 0."""
         value = facts["values"][step][facts["seats"].index(seat)]
         return move / value if value else None
 

@@ -143,8 +143,8 @@ class BattleRoyale(TableGame):
 
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
-        """score: share of shots at the strongest other, in percent. missed_on_purpose: share of shots. won: mean reward
-        of a seat. survivors: how many were left. shots: how many there were.
+        """score: share of shots at the strongest other, in percent. missed_on_purpose: share of shots. survivors: how
+        many were left. shots: how many there were.
         """
 
         def look(episode: Episode) -> Iterator[Seen]:

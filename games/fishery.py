@@ -185,7 +185,8 @@ class Fishery(TableGame):
         """harvest: mean units asked for. over_use: share of harvests above a seat's part of what grows back.
 
         survival_months: in how many there was a pool to harvest from, the month of the collapse included.
-        collapse_rate: share of episodes that ended by it. gini: of all seats' returns; equality: 1 - gini.
+        collapse_rate: share of episodes that ended by it. gini: Gini coefficient of all seats' returns, 0 where all
+        have the same. equality: 1 - gini.
         """
 
         def look(episode: Episode) -> Iterator[Seen]:

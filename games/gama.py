@@ -7,6 +7,7 @@ payoff, `welfare`, stands beside each.
 
 from __future__ import annotations
 
+import inspect
 import random
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ class GamaGame(TableGame):
     @classmethod
     @abstractmethod
     def measured(cls, move: Any, seat: str, step: int, facts: Mapping[str, Any]) -> float | None:
-        """A decision as a number; None where it has none."""
+        """A decision as a number; None where it has none. The docstring says what the mean of it is."""
 
     @classmethod
     @abstractmethod
@@ -120,8 +121,12 @@ class GamaGame(TableGame):
         return {**super().facts(), "options": rules}
 
     @classmethod
+    def meanings(cls) -> dict[str, str]:
+        return {**super().meanings(), cls.measure: inspect.getdoc(cls.measured) or ""}
+
+    @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
-        """score: the benchmark's, 0 to 100. Beside it the mean of what the game measures of each decision."""
+        """score: the benchmark's score, 0 to 100. Beside it the mean of what the game measures of each decision."""
 
         def look(episode: Episode) -> Iterator[Seen]:
             chosen: Collection[str] = episode.seats if seats is None else seats

@@ -68,6 +68,7 @@ class GuessTwoThirds(GamaGame):
 
     @classmethod
     def measured(cls, move: int, seat: str, step: int, facts: Mapping[str, Any]) -> float:
+        """Mean number chosen."""
         return move
 
     @classmethod
@@ -124,6 +125,7 @@ class ElFarol(GamaGame):
 
     @classmethod
     def measured(cls, move: str, seat: str, step: int, facts: Mapping[str, Any]) -> float:
+        """Share of decisions to go."""
         return float(move == "go")
 
     @classmethod
@@ -187,6 +189,7 @@ class DivideDollar(GamaGame):
 
     @classmethod
     def measured(cls, move: int, seat: str, step: int, facts: Mapping[str, Any]) -> float:
+        """Mean bid."""
         return move
 
     @classmethod
@@ -233,6 +236,7 @@ class PublicGoodsTokens(GamaGame):
 
     @classmethod
     def measured(cls, move: int, seat: str, step: int, facts: Mapping[str, Any]) -> float:
+        """Mean share of the tokens that goes into the pot."""
         return move / facts["options"]["tokens"]
 
     @classmethod
@@ -289,6 +293,7 @@ class DinersDilemma(GamaGame):
 
     @classmethod
     def measured(cls, move: str, seat: str, step: int, facts: Mapping[str, Any]) -> float:
+        """Share of decisions for the costly dish."""
         return float(move == "costly")
 
     @classmethod

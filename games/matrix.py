@@ -227,9 +227,10 @@ class MatrixGame(Game):
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
         """What was played, replaced unreadable choices included; `seats` limits all but welfare to these seats.
 
-        cooperation: rate of action 0; cooperation_after_first: without the first round. p_c_xy: rate of action 0 after
-        own action x and the other's y. return: mean per seat and episode. welfare: joint payoff per paid round.
-        invalid: share of unreadable choices. The same per seat as "seat/name", the return as return_seat.
+        cooperation: rate of action 0. cooperation_after_first: the same without the first round. p_c_cc, p_c_cd,
+        p_c_dc, p_c_dd: rate of action 0 after own and the other's last action (c is action 0). return: mean per seat
+        and episode. welfare: joint payoff per paid round. invalid: share of unreadable choices. The same per seat as
+        "seat/name", the return as return_seat.
         """
         return play_metrics(episodes, cls.labels, SEATS, SEATS if seats is None else seats)
 

@@ -188,6 +188,10 @@ class Pirates(TableGame):
     def rounds_over(self) -> int:
         return self._games
 
+    def recalled(self, seat: str) -> tuple[Mapping[str, Any], ...]:
+        """The plans made while it was aboard."""
+        return tuple(record for record in self.past if seat in record["living"])
+
     def known(self, seat: str) -> Mapping[str, Any]:
         """living: in order of seniority. gold. share: own, in the plan that is voted on."""
         voting = self.phase == "vote" and seat in self.living
@@ -207,7 +211,7 @@ class Pirates(TableGame):
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
         """plan_match: 1 less the distance of a plan from the best, over its largest. vote_accuracy: share of votes that
-        are best. score: half of each, 0 to 100, of the one that there is where the other is missing. accepted: share
+        are best. score: mean of the two, 0 to 100, or the one that there is. accepted: share
         of plans.
         """
 

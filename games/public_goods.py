@@ -250,7 +250,7 @@ class PublicGoods(TableGame):
 
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
-        """contribution_share: mean share of the endowment that is given. points: assigned per decision on punishment.
+        """contribution_share: mean share of the endowment that is given. points: mean number assigned in a punishment.
 
         free_rider_gap: what those who gave least in a round earned there beyond those who gave most, punishment
         included; mean over the rounds in which contributions differed, over all seats.

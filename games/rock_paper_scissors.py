@@ -22,22 +22,22 @@ RESULTS = ("a draw", "you won", "you lost")
 """By (own - other) modulo 3."""
 
 
-def _reaction(shift: int, own: bool) -> Player:
+def _reaction(shift: int, own: bool, doc: str) -> Player:
     def play(view: SpielView, rng: random.Random) -> str:
         if not view.history:
             return view.say[rng.randrange(3)]
         last = view.history[-2:][view.player if own else 1 - view.player]
         return view.say[(last + shift) % 3]
 
+    play.__doc__ = doc
     return play
 
 
 REACTIONS: dict[str, Callable[..., str]] = {
-    "beat_last": _reaction(1, own=False),
-    "copy_last": _reaction(0, own=False),
-    "cycle": _reaction(1, own=True),
+    "beat_last": _reaction(1, False, "Throws what beats the other's last throw."),
+    "copy_last": _reaction(0, False, "Throws what the other threw last."),
+    "cycle": _reaction(1, True, "Throws rock, paper, scissors in turn."),
 }
-"""What beats the other's last throw; the other's last throw; the throw after one's own, in turn."""
 
 
 class RockPaperScissors(SpielGame):

@@ -186,4 +186,5 @@ def bot_player(name: str) -> Player:
         return view.say[nursery().throw(name, view.luck, own, other, last=len(own) + 1 == throws)]
 
     play.__name__ = name
+    play.__doc__ = "A program of the RoShamBo programming competition, as OpenSpiel has it."
     return play

@@ -57,6 +57,7 @@ def mcts(simulations: int) -> Player:
         return view.say[view.legal.index(bot.step(state_of(view)))]
 
     play.__name__ = f"mcts{simulations}"
+    play.__doc__ = f"Tree search with {simulations} simulations a move."
     return play
 
 

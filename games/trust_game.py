@@ -111,8 +111,8 @@ class TrustGame(RolesGame):
 
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
-        """sent_share: of the endowment. returned_share: of what was there to return. repaid: share of returns of at
-        least what was sent. efficiency: joint payoff over that of sending all.
+        """sent_share: mean share of the endowment that is sent. returned_share: mean share that is returned of what
+        could be. repaid: share of returns of at least what was sent. efficiency: joint payoff over that of sending all.
         """
 
         def look(episode: Episode) -> Iterator[Seen]:

@@ -214,8 +214,9 @@ class TwoDollar(RolesGame):
 
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
-        """agreement: share of rounds with a deal. turns: mean of a round. Of deals: share (own part of the stake),
-        surplus_share (of what both gain beyond their fallbacks), bad_deals (share under the own fallback).
+        """agreement: share of rounds with a deal. turns: mean of a round. share: own part of the stake, in deals.
+        surplus_share: own part of what both gain in deals beyond their fallbacks. bad_deals: share of deals under the
+        own fallback.
         """
 
         def look(episode: Episode) -> Iterator[Seen]:

@@ -109,8 +109,8 @@ class Ultimatum(RolesGame):
 
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
-        """offer_share: mean offer over endowment. acceptance: share of offers a seat accepts; acceptance_low: of those
-        under 30 %.
+        """offer_share: mean offer over endowment. acceptance: share of offers a seat accepts. acceptance_low: the same
+        of offers under 30 %.
         """
 
         def look(episode: Episode) -> Iterator[Seen]:

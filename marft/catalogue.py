@@ -22,7 +22,7 @@ from marft.config import Sampling
 from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, Turn
 from marft.errors import GameError, RecipeError
-from marft.game import Game
+from marft.game import Game, of_a_seat
 from marft.games import GAMES, find_game, make_game
 from marft.games.text import count
 from marft.keys import keys_of, read_changes
@@ -74,12 +74,14 @@ def print_game(name: str, changes: Sequence[str], console: Console, *, seed: int
     _heading(console, "options")
     _print_options(cls, game.options, console)
     _heading(console, "scripted players")
-    said = {player: _first_line(function) for player, function in game.players.items()}
-    for player, text in said.items():
-        if text:
-            print_text(console, f"{player}: {text}", indent=2)
-    if silent := [player for player, text in said.items() if not text]:
-        print_text(console, f"{'and ' * (len(silent) < len(said))}{', '.join(silent)}", indent=2)
+    said: dict[str, list[str]] = {}
+    for player, function in game.players.items():
+        said.setdefault(_first_line(function), []).append(player)
+    silent = said.pop("", [])
+    for text, players in said.items():  # those of which the same is said share a line
+        print_text(console, f"{', '.join(players)}: {text}", indent=2)
+    if silent:
+        print_text(console, f"{'and ' * bool(said)}{', '.join(silent)}", indent=2)
     if sample is None:
         print_text(console, "none; give the class `players`, to see an episode here and to play against them", indent=2)
         return
@@ -181,14 +183,10 @@ def _print_metrics(game: Game, sample: Episode, console: Console) -> None:
     said = inspect.getdoc(type(game).metrics) if type(game).metrics.__func__ is not Game.metrics.__func__ else None
     print_text(console, " ".join(said.split()) if said else "none of its own", indent=2)
     found = type(game).metrics([sample])
-    pooled = {key: value for key, value in found.items() if not _of_a_seat(key, sample.seats)}
+    pooled = {key: value for key, value in found.items() if not of_a_seat(key, sample.seats)}
     if pooled:
         shown = ", ".join(f"{key} {number(value if math.isfinite(value) else None)}" for key, value in pooled.items())
         print_text(console, f"in the episode below: {shown}", "dim", indent=2)
-
-
-def _of_a_seat(key: str, seats: Sequence[str]) -> bool:
-    return any(key.startswith(f"{seat}/") or key.endswith(f"_{seat}") for seat in seats)
 
 
 def _first_line(function: Any) -> str:

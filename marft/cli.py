@@ -308,6 +308,47 @@ def new_game(
     Console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def serve(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="the servers' logs go here")] = Path("runs/servers"),
+    urls_file: Annotated[
+        Path | None, typer.Option(help="write the servers' addresses here, for engine.urls_file", show_default=False)
+    ] = None,
+) -> None:
+    """Start a recipe's vLLM servers on their own, and watch them until Ctrl-C.
+
+    They serve the recipe's base, with room for all its agents' adapters, on
+    127.0.0.1. A training with engine: {kind: vllm, urls: [...]} feeds them.
+    Servers that die are started again; none is left over at the end.
+
+    [bold]marft serve RECIPE engine.launch.replicas=2[/]
+    """
+    from marft.recipe import load_recipe
+
+    quiet_libraries()
+    from marft.serve.run import serve as run
+
+    changes = list(overrides or ())
+    if any(change.startswith("engine.launch") for change in changes):
+        changes.insert(0, "engine.kind=vllm")
+    run(load_recipe(recipe, changes), out, Console(), urls_file=urls_file)
+
+
+@app.command()
+def doctor() -> None:
+    """Look at this machine: torch, GPUs, vLLM, conflicting packages, memory, ports; and say how to mend each.
+
+    Ends with status 1 where something is bad.
+    """
+    quiet_libraries()
+    from marft.serve.doctor import facts, judge, print_findings
+
+    if not print_findings(judge(facts()), Console()):
+        raise typer.Exit(1)
+
+
 @app.command("algorithms")
 def algorithms(
     name: Annotated[str | None, typer.Argument(help="a preset, to explain it with its formulas")] = None,

@@ -130,12 +130,12 @@ class _Checker:
         game = self.make()
         self.guard("reset", game.reset, script.seed)
         self.demand("seats", bool(game.seats) and len(set(game.seats)) == len(game.seats), f"seats are {game.seats}")
-        said: list[str] = []
+        said: dict[str, None] = {}  # each text once, in order: long games say the same again and again
         while seats := self.acting(game, script):
             clock = game.clock
             messages = {seat: self.observe(game, seat, script, said) for seat in seats}
             texts = {seat: self.guard("scripted player", rng.choice(speakers), game, seat, rng) for seat in seats}
-            said.extend(texts.values())
+            said |= dict.fromkeys(texts.values())
             script.steps.append(self.act(game, clock, messages, texts))
         script.facts = self.guard("facts", game.facts)
         self.demand("facts are JSON", _is_json(script.facts), f"facts are {script.facts!r:.200}")
@@ -156,7 +156,7 @@ class _Checker:
             self.demand("the clock never runs back", counts, f"clock {game.clock!r} after {last!r}")
         return seats
 
-    def observe(self, game: Game, seat: str, script: Script, said: Sequence[str]) -> list[tuple[str, str]]:
+    def observe(self, game: Game, seat: str, script: Script, said: Iterable[str]) -> list[tuple[str, str]]:
         messages = self.guard(f"observe({seat!r})", game.observe, seat)
         self.demand("observe gives a list of Messages", isinstance(messages, list), f"{seat} got {messages!r:.200}")
         for message in messages:
@@ -167,9 +167,10 @@ class _Checker:
         own = self.guard("private", game.private, seat)
         for other in game.seats:
             secret = game.private(other)
-            if other != seat and secret and secret != own and not any(secret in text for text in said):
-                shown = any(secret in message.text for message in messages)
-                self.demand("secrets stay with their seat", not shown, f"{seat} was shown {secret!r} of {other}")
+            if other == seat or not secret or secret == own or not any(secret in message.text for message in messages):
+                continue
+            told = any(secret in text for text in said)
+            self.demand("secrets stay with their seat", told, f"{seat} was shown {secret!r} of {other}")
         return [tuple(message) for message in messages]
 
     def act(self, game: Game, clock: int, messages: dict[str, Any], texts: dict[str, str]) -> Played:

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -55,6 +56,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+_SAID = re.compile(r"(?:^|[.;] )([a-z_0-9]+(?:, [a-z_0-9]+)*): (.+?)(?=[.;] [a-z_0-9]+(?:, [a-z_0-9]+)*: |\. |\.?$)")
+"""Of a docstring on one line: "name, name: meaning", up to the end of the sentence or the next name."""
 
 Player = Callable[[Any, random.Random], str]
 """A scripted player: (the seat's view, its own generator) -> its answer. Stateless: the view holds the history."""
@@ -123,9 +127,19 @@ class Game(ABC):
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
         """Numbers that describe play, computed from finished episodes; failed ones are left out.
 
-        `seats` limits what is counted to these seats' play (all by default). NaN where nothing was observed.
+        `seats` limits what is counted to these seats' play (all by default). NaN where nothing was observed. A game's
+        own docstring says what each is, as "name: its meaning." or "name, name: their meaning."; reports show it.
         """
         return {}
+
+    @classmethod
+    def meanings(cls) -> dict[str, str]:
+        """What the docstring of `metrics` says of each: metric -> a sentence."""
+        found = {}
+        text = " ".join((cls.metrics.__doc__ or "").split())
+        for names, meaning in _SAID.findall(text):
+            found |= dict.fromkeys(names.split(", "), meaning[0].upper() + meaning[1:] + ".")
+        return found
 
 
 def play_scripted(game: Game, seed: int, players: Mapping[str, Player], player_seed: int = 0) -> list[StepResult]:
@@ -138,3 +152,8 @@ def play_scripted(game: Game, seed: int, players: Mapping[str, Player], player_s
             game.observe(seat)
         results.append(game.act({seat: players[seat](game.view(seat), rng[seat]) for seat in seats}))
     return results
+
+
+def of_a_seat(metric: str, seats: Iterable[str]) -> bool:
+    """Whether a metric is that of a single seat ("alice/cooperation", "return_alice") and not pooled over seats."""
+    return any(metric.startswith(f"{seat}/") or metric.endswith(f"_{seat}") for seat in seats)

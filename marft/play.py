@@ -22,7 +22,7 @@ from marft.episode import Episode, Turn
 from marft.errors import GameError, RunFolderError
 from marft.opponents import YOU, Table
 from marft.report.text import visible
-from marft.rollout import SCRIPTED, Plan, Player, guard
+from marft.rollout import Plan, Player, complete, guard
 from marft.show import action_text, amounts, print_text, steps_of
 from marft.store import read_jsonl, write_jsonl
 
@@ -78,24 +78,17 @@ def _answers(
     table: Table, turns: Sequence[Turn], requests: Sequence[Request], console: Console, ask: Ask
 ) -> list[Completion]:
     """One answer per request: the person's own, and the engines'."""
-    answers: dict[int, Completion] = {}
+    own: dict[int, Completion] = {}
     for number, turn in enumerate(turns):
         if turn.policy == YOU:
             console.print()
             for role, text in turn.messages:
                 print_text(console, text if role == "user" else f"{role}: {text}")
-            answers[number] = Completion([], [], "stop", text=ask(f"{visible(turn.seat)}> "))
-    for engine, scripted in ((table.scripted, True), (table.model, False)):
-        numbers = [
-            number
-            for number, request in enumerate(requests)
-            if number not in answers and request.policy.startswith(SCRIPTED) is scripted
-        ]
-        if numbers:
-            # a loop per decision: in one that lasted, Ctrl-C would not reach a person who is asked
-            completions = asyncio.run(engine.generate([requests[number] for number in numbers]))
-            answers |= zip(numbers, completions, strict=True)
-    return [answers[number] for number in range(len(requests))]
+            own[number] = Completion([], [], "stop", text=ask(f"{visible(turn.seat)}> "))
+    others = [request for number, request in enumerate(requests) if number not in own]
+    # a loop per decision: in one that lasted, Ctrl-C would not reach a person who is asked
+    said = iter(asyncio.run(complete(table.scripted, table.model, others)))
+    return [own[number] if number in own else next(said) for number in range(len(requests))]
 
 
 def _tell_unread(turns: Sequence[Turn], console: Console) -> None:

@@ -306,7 +306,7 @@ class Rollout:
                 samples = self.plan.samples_at(player.decisions)
                 if self.plan.branches:
                     return await self._branch(player, plan, requests, samples)
-                guard(player.receive, await self._complete(requests))
+                guard(player.receive, await complete(self.scripted, self.model, requests))
             return [guard(player.finish)]
         except GameError as error:
             raise _Failed(_failed(player, error)) from error
@@ -314,7 +314,7 @@ class Rollout:
     async def _branch(self, player: Player, plan: Plan, requests: list[Request], samples: int) -> list[Episode]:
         """Draw joint answers to one decision, play each on a copy, and go on from those the plan says."""
         drawn = [request for sample in range(samples) for request in player.draw(requests, sample)]
-        answers = await self._complete(drawn)
+        answers = await complete(self.scripted, self.model, drawn)
         seats = len(requests)
         forks, paid = [], []
         for number, chosen in enumerate(combinations(self.plan, seats, samples)):
@@ -336,18 +336,19 @@ class Rollout:
             for episode in (played[number].result() if number in played else [fork.cut()])
         ]
 
-    async def _complete(self, requests: Sequence[Request]) -> list[Completion]:
-        """Scripted policies to the scripted engine, all others to the model's; answers in the requests' order."""
-        answers: dict[int, Completion] = {}
-        for engine, scripted in ((self.scripted, True), (self.model, False)):
-            numbers = [n for n, request in enumerate(requests) if request.policy.startswith(SCRIPTED) is scripted]
-            if not numbers:
-                continue
-            completions = await engine.generate([requests[n] for n in numbers])
-            if len(completions) != len(numbers):
-                raise EngineError(f"engine: {len(numbers)} requests were answered with {len(completions)} completions")
-            answers |= zip(numbers, completions, strict=True)
-        return [answers[n] for n in range(len(requests))]
+
+async def complete(scripted: Engine, model: Engine, requests: Sequence[Request]) -> list[Completion]:
+    """Scripted policies to the scripted engine, all others to the model's; answers in the requests' order."""
+    answers: dict[int, Completion] = {}
+    for engine, wanted in ((scripted, True), (model, False)):
+        numbers = [n for n, request in enumerate(requests) if request.policy.startswith(SCRIPTED) is wanted]
+        if not numbers:
+            continue
+        completions = await engine.generate([requests[n] for n in numbers])
+        if len(completions) != len(numbers):
+            raise EngineError(f"engine: {len(numbers)} requests were answered with {len(completions)} completions")
+        answers |= zip(numbers, completions, strict=True)
+    return [answers[n] for n in range(len(requests))]
 
 
 class _Failed(Exception):

@@ -262,8 +262,8 @@ def test_a_game_without_cooperation_shows_its_own_metrics(tmp_path):
     lines = [{"update": u, "game/solved": u / 4, "game/tries": 3.0, "seconds/rollout": 1.0} for u in range(4)]
     page = report(tmp_path, {"one": make_run(tmp_path / "one", lines)})
     titles = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg" and "curves" in attrs.get("class", "")]
-    assert titles == ["solved. one: 0.000 to 0.750"]
-    assert "tries 3" in page.text  # constant: told, not drawn
+    assert titles == ["Solved. one: 0.000 to 0.750"]
+    assert "Tries 3" in page.text  # constant: told, not drawn
     assert "Cooperation" not in page.text
     assert "Conditional" not in page.text
 

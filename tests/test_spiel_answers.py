@@ -63,6 +63,16 @@ def test_an_action_is_read_whatever_its_case_and_outer_spaces(text, action):
         assert result.actions == {"alice": action}
 
 
+@pytest.mark.parametrize("gap", [1, 397, 4000])
+def test_what_stands_far_behind_an_answer_is_part_of_it(gap):
+    """The general game once read the first 400 characters and left the rest unread."""
+    game = make_game("openspiel", {"game": "kuhn_poker"})
+    game.reset(0)
+    assert game.act({"alice": answer(f"Bet{' ' * gap}or rather Pass")}).invalid == ("alice",)
+    game.reset(0)
+    assert game.act({"alice": answer(f"{' ' * 397}Bet")}).actions == {"alice": "Bet"}
+
+
 @pytest.mark.parametrize("cell", ["0", "10", "²", "١", "５", "-1", "1.0", "one"])
 def test_no_other_number_names_a_cell(cell):
     game = make_game("tic_tac_toe")

@@ -53,3 +53,19 @@ class Engine(Protocol):
 
     def end_sessions(self) -> None:
         """No request will extend an earlier prompt any more: free what was kept for that."""
+
+
+class Trained(Engine, Protocol):
+    """An engine that answers for agents that are being trained, and so must be told of their new weights."""
+
+    def start(self) -> None:
+        """Ready to answer when this returns; EngineError where it cannot be."""
+
+    def publish(self, agent: str, version: int) -> None:
+        """The agent's adapter as it is now speaks from here on, as `version`; EngineError where it does not."""
+
+    def prepare(self, policies: Sequence[str]) -> None:
+        """These policies will be asked for: those that are not agents must be ready too."""
+
+    def close(self) -> None:
+        """Give everything back."""

@@ -80,6 +80,15 @@ class HFEngine:
         self.versions[agent] = version
         self._forget(agent)
 
+    def start(self) -> None:
+        return None
+
+    def prepare(self, policies: Sequence[str]) -> None:
+        """The bank holds them all."""
+
+    def close(self) -> None:
+        self.end_sessions()
+
     def end_sessions(self) -> None:
         self._caches.clear()
         self._slots.clear()

@@ -97,11 +97,11 @@ def _figure(runs: Sequence[Run], pattern: str) -> Figure:
             style = {"hue": place} if alone else {"hue": hue, "dash": place}
             series.append(Series(label, [float(update) for update in run.updates()], run.column(key), **style))
     metric = _metric(pattern)
-    caption = (
-        meaning_of(metric)
-        if not pattern.startswith("reward/")
-        else "What this reward term gave, all seats, per episode."
-    )
+    if pattern.startswith("reward/"):
+        caption = "What this reward term gave, all seats, per episode."
+    else:
+        known = next((run for run in runs if _matches(run, pattern)), runs[0])
+        caption = meaning_of(metric, known.game() if pattern.startswith("game/") else None)
     return line_chart(_title(pattern), caption, series, unit=metric in SHARES, zero=metric in POSITIVE)
 
 

@@ -54,7 +54,7 @@ def _opponent_figure(results: Results, metric: str, hues: Mapping[str, int]) -> 
             groups.append((heading, rows))
     if not groups:
         return None
-    caption = f"{meaning_of(metric)} Dots are means, lines their intervals.".lstrip()
+    caption = f"{meaning_of(metric, results.game)} Dots are means, lines their intervals.".lstrip()
     return interval_chart(f"{name_of(metric)} against each opponent", caption, groups, unit=metric in SHARES)
 
 

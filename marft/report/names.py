@@ -1,6 +1,12 @@
-"""What metrics are called in the report, and how to read them. Metrics not named here are shown under their own key."""
+"""What metrics are called in the report, and how to read them.
+
+What many games measure, and what training does, stands here. What one game alone measures is called by its own key, in
+words, and explained by the docstring of that game's `metrics`; of games that are not built in, nothing is known.
+"""
 
 from __future__ import annotations
+
+from marft.games import GAMES
 
 KNOWN = {
     "cooperation": ("Cooperation", "Share of choices that cooperate: 1 = always cooperates, 0 = never."),
@@ -13,6 +19,10 @@ KNOWN = {
     "opponent_return": ("Opponent's return", "Undiscounted payoff of an episode per seat of the opponent."),
     "welfare": ("Welfare", "Joint payoff of all seats per round."),
     "invalid": ("Invalid answers", "Share of answers the game could not read: 0 = all readable."),
+}
+"""Of games: metric -> (heading, how to read it)."""
+
+TRAINING = {
     "kl": ("KL to base", "Distance from the base model in nats per token: 0 = plays like the base."),
     "entropy": ("Entropy", "Nats per token: 0 = always the same answer, higher = still explores."),
     "grad_norm": ("Gradient norm", "Length of the gradient before clipping."),
@@ -27,6 +37,7 @@ KNOWN = {
     "trained": ("Tokens trained", "Tokens per update that carry loss: the agent's own completions."),
     "failed": ("Failed episodes", "Episodes per update that broke off; they are kept on disk and never scored."),
 }
+"""Of training, likewise."""
 
 CONDITIONAL = ("p_c_cc", "p_c_cd", "p_c_dc", "p_c_dd")
 """Chances to cooperate given the seat's own last move, then the other's."""
@@ -40,12 +51,18 @@ POSITIVE = ("invalid", "kl", "entropy", "grad_norm", "gap", "tokens", "trained",
 
 def name_of(metric: str) -> str:
     """The metric's heading."""
-    return KNOWN[metric][0] if metric in KNOWN else metric.replace("_", " ")
+    known = KNOWN.get(metric) or TRAINING.get(metric)
+    words = metric.replace("_", " ")
+    return known[0] if known else words[:1].upper() + words[1:]
 
 
-def meaning_of(metric: str) -> str:
-    """How to read it; empty for a metric only its game knows."""
-    return KNOWN[metric][1] if metric in KNOWN else ""
+def meaning_of(metric: str, game: str | None = None) -> str:
+    """How to read a metric of that game, or without one of training; empty where only a game of the user's knows."""
+    if game is None:
+        return TRAINING[metric][1] if metric in TRAINING else ""
+    if metric in KNOWN:
+        return KNOWN[metric][1]
+    return GAMES[game].meanings().get(metric, "") if game in GAMES else ""
 
 
 def label_of(key: str) -> str:

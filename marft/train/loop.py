@@ -25,7 +25,8 @@ from accelerate.utils import LoggerType, set_seed
 from marft.bank import AdapterBank
 from marft.config import Recipe
 from marft.credit.advice import warnings_for
-from marft.engines.hf import HFEngine
+from marft.engines.base import Trained
+from marft.engines.make import make_engine
 from marft.episode import Episode, finished, learnable
 from marft.errors import ModelError, RecipeError, RunFolderError
 from marft.lookup import nearest
@@ -65,7 +66,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = 
         if workers.main:
             folder.begin(recipe)
         workers.wait()
-        trainer.run()
+        with contextlib.closing(trainer):
+            trainer.run()
     workers.wait()
     return out
 
@@ -95,12 +97,7 @@ class Trainer:
         self.base = self._load_base()
         self.bank = AdapterBank(self.base.model)
         self.learners = {name: self._learner(name) for name in recipe.agents}
-        self.engine = HFEngine(
-            self.bank,
-            self.base.chat.stop_ids,
-            max_batch=recipe.engine.max_batch,
-            reuse_cache=recipe.engine.reuse_cache,
-        )
+        self.engine: Trained = make_engine(recipe, self.base, self.bank, folder.path, workers)
         self.rollout: Rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
         self.rewards = {
             reward.name or (reward.use if number == 0 else f"{reward.use}#{number}"): (
@@ -113,11 +110,13 @@ class Trainer:
         self.scorer = Scorer(self.bank, recipe.train.token_budget, self.base.chat.plain)
         self.past = PastSelves(recipe, self.bank, folder.path / "past")
         self.progress = Progress()
+        self.loop = asyncio.Runner()
         self._warned: set[str] = set()
 
     def run(self) -> None:
         self._restore()
         self._warn(warnings_for(self.recipe.algorithm, facts_of(self.recipe)))
+        self.engine.start()
         for name, learner in self.learners.items():
             self.engine.publish(name, learner.version)
         self._start_trackers()
@@ -138,6 +137,10 @@ class Trainer:
         if self.recipe.trackers:
             self.workers.accelerator.end_training()
 
+    def close(self) -> None:
+        self.engine.close()
+        self.loop.close()
+
     def step(self) -> dict[str, float]:
         """One update: returns its line of metrics."""
         clock = Clock()
@@ -146,7 +149,8 @@ class Trainer:
             self.past.follow(self.learners, write=self.workers.main)
             plans = plan_update(self.recipe, update, {name: one.version for name, one in self.learners.items()})
             mine = self.workers.mine(plans, [plan.group for plan in plans])
-            played = asyncio.run(self.rollout.play(mine))
+            self.engine.prepare(sorted({policy for plan in plans for policy in plan.team.values()}))
+            played = self.loop.run(self.rollout.play(mine))
             episodes = learnable(played)
         with clock("credit"):
             score_all(episodes, self.rewards, self.scorer)

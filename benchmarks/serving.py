@@ -1,0 +1,145 @@
+"""What marft costs between a game and a vLLM server: rollouts through the engine against a bare client that sends the
+very same requests at the same concurrency to the same server, in turns; and how much the prefix cache finds.
+
+    python benchmarks/serving.py --rounds 3
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import httpx
+import torch
+import typer
+
+from marft.bank import AdapterBank
+from marft.cli import quiet_libraries
+from marft.engines import vllm
+from marft.engines.make import make_engine
+from marft.model import load_base
+from marft.recipe import parse_recipe
+from marft.rollout import plan_update
+from marft.team import make_rollout
+from marft.train.workers import Workers
+
+BLOCK = 128
+"""Tokens of a block of vLLM's cache on the CPU: only whole ones can be found again."""
+
+
+def recipe_of(episodes: int, tokens: int):
+    """Ten rounds of the dilemma with a message before each move: a dialogue long enough to fill blocks."""
+    return parse_recipe(
+        {
+            "name": "serving",
+            "model": {"name": "tiny", "tiny": {"heads": 2, "kv_heads": 2, "warmup_steps": 50}},
+            "game": {"name": "prisoners_dilemma", "rounds": 10},
+            "agents": {"alice": {}, "bob": {}},
+            "adapter": {"rank": 8, "alpha": 16},
+            "sampling": {"max_new_tokens": tokens},
+            "rollout": {"groups": 1, "group_size": episodes},
+            "algorithm": "rloo",
+            "engine": {"kind": "vllm", "launch": {"replicas": 1, "max_model_len": 2048}},
+        }
+    )
+
+
+def main(
+    episodes: Annotated[int, typer.Option(help="played at once; each has one or two requests in flight")] = 64,
+    tokens: Annotated[int, typer.Option(help="most tokens of an answer")] = 8,
+    rounds: Annotated[int, typer.Option(help="times that both are measured")] = 3,
+) -> None:
+    """Print a Markdown table."""
+    quiet_libraries()
+    torch.set_num_threads(1)
+    recipe = recipe_of(episodes, tokens)
+    base = load_base(recipe, "cpu")
+    bank = AdapterBank(base.model)
+    for name in recipe.agents:
+        bank.add(name, recipe.adapter_of(name), 0)
+    with TemporaryDirectory() as folder:
+        engine = make_engine(recipe, base, bank, Path(folder), Workers(None))
+        try:
+            engine.start()
+            for name in recipe.agents:
+                engine.publish(name, 0)
+            rollout = make_rollout(recipe, base.chat, bank, engine)
+            with asyncio.Runner() as runner:
+                ours, bare, hits = [], [], []
+                runner.run(rollout.play(plan_update(recipe, 0)))  # warms up
+                for number in range(1, rounds + 1):
+                    one = measured(runner, engine, rollout, plan_update(recipe, number))
+                    ours.append(one[0])
+                    bare.append(runner.run(sent_bare(engine, one[2])))
+                    hits.append(one[1])
+        finally:
+            engine.close()
+    rate, peer = statistics.median(ours), statistics.median(bare)
+    print("| rollouts | tokens/s (median) | ratio |\n|---|---|---|")
+    print(f"| a bare client, the same requests in the same waves | {peer:,.0f} | 1 |")
+    print(f"| marft: game, chat, balancing, checks | {rate:,.0f} | {rate / peer:.2f} |")
+    print(f"\nPrefix cache: {statistics.median(hits):.0%} of the prompt tokens in whole blocks of {BLOCK} were found.")
+
+
+def measured(runner, engine, rollout, plans):
+    """(tokens per second, share of the possible prefix hits, the requests by wave) of one rollout."""
+    waves, original = [], vllm.request_body
+
+    def record(name, prompt_ids, *rest):
+        body = original(name, prompt_ids, *rest)
+        waves.append((len(prompt_ids), body))
+        return body
+
+    before = cached(engine)
+    vllm.request_body = record
+    began = time.perf_counter()
+    try:
+        episodes = runner.run(rollout.play(plans))
+    finally:
+        took = time.perf_counter() - began
+        vllm.request_body = original
+    sampled = sum(len(turn.completion_ids) for episode in episodes for turn in episode.turns)
+    possible = 0
+    for episode in episodes:
+        for seat in episode.seats:
+            held = 0
+            for turn, prompt in episode.contexts(seat):
+                possible += min(held, len(prompt) - 1) // BLOCK * BLOCK
+                held = len(prompt) + len(turn.completion_ids)
+    return sampled / took, (cached(engine) - before) / max(possible, 1), [body for _, body in waves]
+
+
+async def sent_bare(engine, bodies) -> float:
+    """Tokens per second of the same requests, as many at once as there were episodes and seats."""
+    url = next(iter(engine.replicas))
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    headers = engine.admin.headers | {"Content-Type": "application/json"}
+    queue, tokens = iter(bodies), 0
+
+    async def worker(client):
+        nonlocal tokens
+        for body in queue:
+            answer = await client.post(f"{url}/v1/completions", content=body)
+            tokens += len(json.loads(answer.content)["choices"][0]["token_ids"])
+
+    async with httpx.AsyncClient(headers=headers, timeout=None, limits=limits) as client:
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(len(bodies), 2 * engine.settings.concurrency)):
+                tasks.create_task(worker(client))
+        return tokens / (time.perf_counter() - began)
+
+
+def cached(engine) -> float:
+    text = engine.admin._client.get(f"{next(iter(engine.replicas))}/metrics").text
+    return sum(float(value) for value in re.findall(r"^vllm:prefix_cache_hits_total\S* (\S+)$", text, re.MULTILINE))
+
+
+if __name__ == "__main__":
+    typer.run(main)
