@@ -2,7 +2,8 @@
 
 Nothing is sampled. The probability of an answer is that of its tokens and the end of the turn after exactly the
 messages its seat would have seen; what is left over goes to unreadable answers, which the game replaces by a legal one
-drawn at random (its option `invalid: random`).
+drawn at random (its option `invalid: random`). The policy is measured at temperature 1 without truncation, whatever the
+recipe's `sampling` says.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ from marft.bank import AdapterBank
 from marft.chat import Chat
 from marft.config import Policy
 from marft.errors import RecipeError
-from marft.eval.arena import load_team
+from marft.eval.arena import Team, load_team
 from marft.eval.exploitability import Exploitability, InformationState, information_states, measure_text
 from marft.games import make_game
 from marft.games.openspiel import SpielGame
 from marft.model import load_base
 from marft.scoring import Scorer
 from marft.team import add_frozen
+from marft.train.checkpoint import checkpoints
 
 TOKENS_AT_ONCE = 16384
 
 
 class TextPolicy:
-    """Answers' probabilities of the adapters in `policies`, seat -> the bank's adapter (None: the bare base)."""
+    """Answers' probabilities of `policies`, seat -> adapter of the bank (`frozen:base`: the bare base)."""
 
-    def __init__(self, bank: AdapterBank, chat: Chat, policies: Mapping[str, str | None]) -> None:
+    def __init__(self, bank: AdapterBank, chat: Chat, policies: Mapping[str, str]) -> None:
         self.chat, self.policies = chat, policies
         self._scorer = Scorer(bank, TOKENS_AT_ONCE)
 
@@ -73,29 +75,51 @@ def exploitability_of(path: Path, recipe: Path | None = None) -> Exploitability:
     """Exact exploitability of a run's newest adapters, both seats as its recipe fills them.
 
     Raises RecipeError where the game is none of OpenSpiel's with information states, or replaces unreadable answers
-    otherwise than at random.
+    otherwise than at random, or where a scripted player fills a seat.
     """
     team = load_team(path.name, path, recipe)
+    (found,) = _measured(team, [team.adapters])
+    return found
+
+
+def exploitability_by_update(path: Path) -> dict[int, Exploitability]:
+    """The same at each checkpoint that a run has kept (`train.save_every`, `train.keep_last`): updates made -> it."""
+    team = load_team(path.name, path, None)
+    kept = checkpoints(path / "checkpoints")
+    adapters = [{agent: folder / "adapters" / agent for agent in team.adapters} for folder in kept.values()]
+    return dict(zip(kept, _measured(team, adapters), strict=True))
+
+
+def _measured(team: Team, adapters: Sequence[Mapping[str, Path]]) -> list[Exploitability]:
+    """Of the team with each of several sets of its agents' adapters."""
     settings = team.recipe
     game = make_game(settings.game.name, settings.game.options)
     if not isinstance(game, SpielGame):
         raise RecipeError(f"exploitability: {settings.game.name} is not one of OpenSpiel's games")
     if game.options.invalid != "random":
         raise RecipeError(f"exploitability: game.invalid is {game.options.invalid}; only random is a policy")
+    for seat in game.seats:
+        _check_asked(settings.team[seat].own, f"team.{seat}")
     base = load_base(settings)
     bank = AdapterBank(base.model)
-    for agent, folder in team.adapters.items():
-        bank.load(agent, folder)
-    policies = {seat: _asked(settings.team[seat].own, f"team.{seat}") for seat in game.seats}
-    add_frozen(bank, [seat.own.frozen for seat in settings.team.values() if seat.own.frozen is not None])
-    return measure(game, TextPolicy(bank, base.chat, policies))
+    add_frozen(bank, [settings.team[seat].own.frozen for seat in game.seats if settings.team[seat].own.frozen])
+    policy = TextPolicy(bank, base.chat, {seat: team.policy(seat) for seat in game.seats})
+    found = []
+    for folders in adapters:
+        for agent, folder in folders.items():
+            name = f"{team.name}/{agent}"
+            (bank.restore if name in bank.names else bank.load)(name, folder)
+        found.append(measure(game, policy))
+    return found
 
 
-def _asked(policy: Policy, where: str) -> str:
-    """The policy as the scorer knows it; a script or an endpoint tells no probabilities."""
+def _check_asked(policy: Policy, where: str) -> None:
+    """A script or an endpoint tells no probabilities."""
     if not policy.by_model:
-        raise RecipeError(f"exploitability: {where} is {policy}, which has no probabilities to ask for")
-    return str(policy)
+        raise RecipeError(
+            f"exploitability: {where} is {policy}, which has no probabilities to ask for; measure a team whose seats "
+            "are all agents or frozen adapters"
+        )
 
 
 def measure(game: SpielGame, policy: TextPolicy) -> Exploitability:

@@ -118,4 +118,10 @@ def by_card(view: SpielView, rng: random.Random) -> str:
     return view.say[rng.randrange(2) if card == 1 else card // 2]
 
 
-KuhnPoker.players |= {"by_card": by_card}
+def wary(view: SpielView, rng: random.Random) -> str:
+    """Kuhn poker without bluffs: the king bets, the jack passes, the queen bets only after the other's pass."""
+    card, said = int(view.info[0]), view.info[1:]
+    return view.say[card == 2 or (card == 1 and said == "p")]
+
+
+KuhnPoker.players |= {"by_card": by_card, "wary": wary}

@@ -144,21 +144,26 @@ def exploit(
     recipe: Annotated[
         Path | None, typer.Option(help="recipe that gives game and base where folders hold only adapters")
     ] = None,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="at every checkpoint that the runs kept")] = False,
 ) -> None:
     """Exact exploitability of trained teams in a game of OpenSpiel (Kuhn and Leduc poker, liar's dice, …).
 
-    The model is asked for the probability of every answer at every information state; nothing is sampled. NashConv is
-    what both seats together could gain by best responses; 0 is an equilibrium.
+    The model is asked for the probability of every answer at every information state, at temperature 1; nothing is
+    sampled. NashConv is what both seats together could gain by best responses; 0 is an equilibrium.
     """
     quiet_libraries()
     from rich.table import Table
 
-    from marft.eval.text_policy import exploitability_of
+    from marft.eval.text_policy import exploitability_by_update, exploitability_of
 
-    table = Table("run", "NashConv", "exploitability", "value of the first player")
+    if checkpoints and recipe is not None:
+        raise RecipeError("--checkpoints are those of a run folder, which has its own recipe; leave --recipe out")
+    table = Table("run", *(["updates"] * checkpoints), "NashConv", "exploitability", "value of the first player")
     for run in runs:
-        found = exploitability_of(run, recipe)
-        table.add_row(str(run), *(f"{x:.4f}" for x in (found.nash_conv, found.exploitability, found.value[0])))
+        found = exploitability_by_update(run) if checkpoints else {None: exploitability_of(run, recipe)}
+        for updates, one in found.items():
+            figures = (f"{x:.4f}" for x in (one.nash_conv, one.exploitability, one.value[0]))
+            table.add_row(str(run), *([str(updates)] * checkpoints), *figures)
     Console().print(table)
 
 

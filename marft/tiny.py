@@ -38,7 +38,7 @@ from marft.seeds import derive
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Raise it when the same settings give another model, so that no stale cache is used."""
+"""Raise it when the same settings and players give another model, so that no stale cache is used."""
 
 ROLES = ("system", "user", "assistant")
 CONTROL = ("<|pad|>", "<|end|>", *(f"<|{role}|>" for role in ROLES))
@@ -77,7 +77,9 @@ def build_tiny(recipe: Recipe) -> Path:
 
 def tiny_folder(recipe: Recipe) -> Path:
     """Where the tiny model of this recipe is cached."""
+    players = sorted(make_game(recipe.game.name, recipe.game.options).players)
     key = {"format": FORMAT, "tiny": recipe.model.tiny.model_dump(), "game": recipe.game.model_dump()}
+    key |= {"players": players}
     digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
     root = Path(os.environ.get("MARFT_CACHE") or Path.home() / ".cache" / "marft")
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in recipe.game.name)

@@ -3,8 +3,9 @@
     python recipes/seeds.py recipes/prisoners_dilemma/naive.yaml recipes/prisoners_dilemma/ad_align.yaml \\
         --seeds 5 --row cooperation --row return@TFT --curve cooperation --figure curves.svg --out runs/seeds
 
-A row is METRIC, of self-play, or METRIC@PLAYER, against that scripted player. Runs and evaluations that are already
-done are taken as they are, and a run that was interrupted goes on, so the call can be repeated.
+A row is METRIC, of self-play, or METRIC@PLAYER, against that scripted player. As row and as curve, nash_conv is the
+exact NashConv of `marft exploit`; its curve has a point per checkpoint that the recipe keeps. Runs and evaluations that
+are already done are taken as they are, and a run that was interrupted goes on, so the call can be repeated.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from marft.cli import quiet_libraries
 from marft.config import Recipe
 from marft.eval.arena import evaluate
+from marft.eval.text_policy import exploitability_by_update, exploitability_of
 from marft.recipe import load_recipe
 from marft.report.names import name_of
 from marft.train.folder import read_metrics
@@ -36,6 +38,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "marft"
 from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
 
+NASH_CONV = "nash_conv"
 COLOURS = ("#c2410c", "#1d6fb8", "#15803d", "#7e22ce", "#a16207")
 
 
@@ -90,7 +93,10 @@ def evaluated(folder: Path, rows: Sequence[str], episodes: int) -> dict[str, Any
     if not (place / "results.json").is_file():
         evaluate({folder.parent.name: folder}, place, against=players, episodes=episodes)
     pairs = json.loads((place / "results.json").read_text(encoding="utf-8"))["pairs"]
-    return {one["opponent"]: {key: value["mean"] for key, value in one["metrics"].items()} for one in pairs}
+    found = {one["opponent"]: {key: value["mean"] for key, value in one["metrics"].items()} for one in pairs}
+    if NASH_CONV in rows:
+        found["self"][NASH_CONV] = exploitability_of(folder).nash_conv
+    return found
 
 
 def tabulate(results: Mapping[str, Sequence[Mapping[str, Any]]], rows: Sequence[str]) -> str:
@@ -130,18 +136,24 @@ def draw(
         axes.annotate(name, (0, value), xytext=(2, 3), textcoords="offset points", color="#666666", fontsize=8)
     for number, (name, folders) in enumerate(found.items()):
         colour = COLOURS[number % len(COLOURS)]
-        curves = [
-            [scale * line[f"game/{metric}"] for line in read_metrics(folder / "metrics.jsonl")] for folder in folders
-        ]
+        curves = [{update: scale * value for update, value in by_update(folder, metric).items()} for folder in folders]
         for values in curves:
-            axes.plot(values, color=colour, alpha=0.35, linewidth=1)
-        middle = [median(values) for values in zip(*curves, strict=True)]
-        axes.plot(middle, color=colour, linewidth=2.5)
-        axes.annotate(name, (len(middle) - 1, middle[-1]), xytext=(6, 0), textcoords="offset points", color=colour)
+            axes.plot(list(values), list(values.values()), color=colour, alpha=0.35, linewidth=1)
+        updates = list(curves[0])
+        middle = [median(values[update] for values in curves) for update in updates]
+        axes.plot(updates, middle, color=colour, linewidth=2.5)
+        axes.annotate(name, (updates[-1], middle[-1]), xytext=(6, 0), textcoords="offset points", color=colour)
     axes.set(xlabel="update", ylabel=label)
     axes.spines[["top", "right"]].set_visible(False)
     plain.savefig(path, bbox_inches="tight", facecolor="white", metadata={"Date": None})
     plt.close(plain)
+
+
+def by_update(folder: Path, metric: str) -> dict[int, float]:
+    """A metric of a run by the number of updates made when it was measured."""
+    if metric == NASH_CONV:
+        return {update: found.nash_conv for update, found in exploitability_by_update(folder).items()}
+    return {line["update"]: line[f"game/{metric}"] for line in read_metrics(folder / "metrics.jsonl")}
 
 
 if __name__ == "__main__":

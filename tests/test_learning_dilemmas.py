@@ -29,9 +29,7 @@ def stag_hunt(cache, root, name, updates):
     """Medians over the seeds of the share of stag, before learning and after."""
     settings = [f"train.updates={updates}", "optimizer.schedule=constant"]
     path = f"stag_hunt/{name}.yaml"
-    found = [
-        play(cache, root / f"{name}-{seed}", path, "cooperation", f"seed={seed}", *settings) for seed in SEEDS
-    ]
+    found = [play(cache, root / f"{name}-{seed}", path, "cooperation", f"seed={seed}", *settings) for seed in SEEDS]
     return [median(values) for values in zip(*found, strict=True)]
 
 

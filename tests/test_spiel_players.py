@@ -114,6 +114,18 @@ def test_rules_of_thumb_beat_random_play():
     assert returns_of("rock_paper_scissors", "copy_last", "cycle", 100)[0] < -8
 
 
+def test_wary_play_earns_what_its_cards_are_worth():
+    """By hand, over the three cards: against bets the king alone goes along, 2 - 1 - 1; as second after a pass the king
+    and the queen take the pot and the jack loses it, 1 + 1 - 1; as first they open with 1 (king), 0 and -1."""
+    for first, second, value in [
+        ("last", "wary", 0),
+        ("wary", "last", 0),
+        ("first", "wary", -1 / 3),
+        ("wary", "first", 0),
+    ]:
+        assert returns_of("kuhn_poker", first, second, 3000)[0] == pytest.approx(value, abs=0.1)  # 4 standard errors
+
+
 def test_cooperation_pays_in_hanabi():
     """Of 4 points in the small game, of 25 in the whole one, where random play loses every life."""
     small = {name: returns_of("mini_hanabi", name, name, 200)[0] for name in ("cooperative", "random")}

@@ -64,6 +64,17 @@ def test_a_second_call_takes_the_cached_folder(model_folder, make_recipe, monkey
         assert tiny.tiny_folder(make_recipe(**changes)) != model_folder
 
 
+def test_another_set_of_players_is_another_model(make_recipe, monkeypatch):
+    """They are what it learned from: a folder from before a player was added must not be taken."""
+    from marft import tiny
+    from marft.games import GAMES
+
+    before = tiny.tiny_folder(make_recipe())
+    kind = GAMES["prisoners_dilemma"]
+    monkeypatch.setattr(kind, "players", kind.players | {"new": lambda view, rng: "<A>"})
+    assert tiny.tiny_folder(make_recipe()) != before
+
+
 def test_building_leaves_the_global_random_state_alone(cache, make_recipe):
     import torch
 

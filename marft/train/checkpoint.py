@@ -101,10 +101,15 @@ def _load(folder: Path, bank: AdapterBank, learners: Mapping[str, Learner]) -> P
     return Progress(**state["progress"])
 
 
+def checkpoints(root: Path) -> dict[int, Path]:
+    """Every whole checkpoint by the number of updates made, oldest first."""
+    found = [path for path in root.glob("update-*") if (path / "state.json").is_file()]
+    return {_number(path): path for path in sorted(found, key=_number)}
+
+
 def latest_checkpoint(root: Path) -> Path | None:
     """The newest whole checkpoint, or None."""
-    found = [path for path in root.glob("update-*") if (path / "state.json").is_file()]
-    return max(found, key=_number, default=None)
+    return next(reversed(checkpoints(root).values()), None)
 
 
 def prune_checkpoints(root: Path, keep: int) -> None:
