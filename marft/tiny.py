@@ -37,7 +37,7 @@ from marft.seeds import derive
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same settings and players give another model, so that no stale cache is used."""
 
 ROLES = ("system", "user", "assistant")
@@ -46,9 +46,10 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-# A tag is one piece, so that an answer such as <A> is one token, and digits stand alone. What lies between may merge
-# across words: a game says the same sentences over and over, and each becomes a token or two. That halves a row.
-PIECES = r" ?<[A-Za-z_/]{1,32}>| ?\p{N}|\n|[^<>\p{N}\n]+|[<>]"
+# A tag is one piece, so that an answer such as <A> is one token, and so is a mark such as <<end>>; digits stand alone.
+# What lies between may merge across words: a game says the same sentences over and over, and each becomes a token or
+# two. That halves a row.
+PIECES = r" ?<<[A-Za-z_/]{1,32}>>| ?<[A-Za-z_/]{1,32}>| ?\p{N}|\n|[^<>\p{N}\n]+|[<>]"
 
 Script = list[tuple[Sequence[Message], str]]
 """One seat's side of an episode: what it heard and what it then said, turn by turn."""

@@ -101,6 +101,17 @@ def test_moves_are_one_token_and_any_text_reads_back(chat):
     assert chat.tokenizer.decode(chat.plain(text)) == text
 
 
+def test_a_message_in_doubled_brackets_is_three_tokens(cache, make_recipe):
+    from marft.games import make_game
+    from marft.tiny import scripted_play, train_tokenizer
+
+    settings = make_recipe(model={"tiny": {"vocabulary": 700, "warmup_episodes": 64}}).model.tiny
+    tokenizer = train_tokenizer(scripted_play(make_game("trust_and_split"), settings), settings)
+    for text in ("<<message_start>>I hold rock.<<message_end>>", "<<proposal_start>>5<<proposal_end>>"):
+        assert len(tokenizer.encode(text)) == 3
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 def test_warm_up_rows_are_what_a_rollout_would_ask_and_learn_only_what_the_seat_said(chat, make_recipe):
     from marft.games import make_game
     from marft.tiny import encode, scripted_play
