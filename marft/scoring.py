@@ -63,6 +63,14 @@ class Scorer:
         return [scores.logp_N.double().cpu().numpy() for scores in self.measure(policy, texts, PLAIN)]
 
     @torch.no_grad()
+    def following(self, policy: str | None, ids: Sequence[int], lengths: Sequence[int]) -> np.ndarray:
+        """(K, V) log-probs, at temperature 1, of every token after the first `lengths` ids, float64."""
+        with self.bank.use(None if policy == f"{FROZEN}base" else policy):
+            hidden = self.bank.hidden(torch.tensor([list(ids)], device=self.bank.device), use_cache=False)
+            logits = self.bank.head(hidden[0, [length - 1 for length in lengths]])
+        return torch.log_softmax(logits[:, : self.bank.config.vocab_size].double(), -1).cpu().numpy()
+
+    @torch.no_grad()
     def measure(self, policy: str | None, rows: Sequence[Sequenced], sampling: Sampling) -> list[TokenScores]:
         """Scores of every row's targets under `sampling`, without gradient, on the bank's device."""
         found: list[TokenScores | None] = [None] * len(rows)

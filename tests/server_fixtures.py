@@ -97,13 +97,14 @@ class ServedRig(Rig):
         shake(self.bank, name, size)
         self.learners[name].version += 1
 
-    def scores(self, name: str | None) -> np.ndarray:
-        """The trainer's log-probs of the probe."""
-        return self.engine._score(name, self.engine.probe)
+    def served(self, replica, name: str) -> tuple[np.ndarray, tuple]:
+        """A server's log-probs of the likeliest tokens under what speaks for a policy now, and where they stand."""
+        found = self.engine.admin.likeliest(replica, self.engine.feed.current[name].name, self.engine.feed.probe)
+        return found.logprob, (found.place, found.token)
 
-    def served(self, replica, name: str) -> np.ndarray:
-        """A server's log-probs of the probe, under what speaks for a policy now."""
-        return self.engine.admin.score(replica, self.engine.feed.current[name].name, self.engine.probe)
+    def scores(self, name: str | None) -> np.ndarray:
+        """(K, V) the trainer's log-probs after each of the probe's prompts."""
+        return self.engine._score(name)
 
     def rollouts(self, update: int = 0) -> list:
         return asyncio.run(self.rollout.play(plan_update(self.recipe, update)))

@@ -66,7 +66,7 @@ def test_the_same_request_gives_the_same_tokens_and_frozen_and_past_policies_spe
         rig.publish()
         rig.bank.copy("alice", "past:alice@0")
         rig.engine.prepare(["alice", "frozen:base", "past:alice@0"])
-        prompt = rig.engine.probe
+        prompt = rig.engine.feed.probe[-1]
         policies = ("alice", "bob", "frozen:base", "past:alice@0")
         requests = [Request(policy, 7, prompt, rig.recipe.sampling) for policy in policies]
         one, two = (asyncio.run(rig.engine.generate(requests)) for _ in range(2))
@@ -85,9 +85,11 @@ def test_a_publish_changes_that_agent_on_every_server_and_no_other(make_rig):
         rig.move("alice")
         rig.engine.publish("alice", rig.learners["alice"].version)
         for replica in rig.engine.replicas.values():
-            np.testing.assert_allclose(rig.served(replica, "alice"), rig.scores("alice"), atol=1e-4)
-            np.testing.assert_allclose(rig.served(replica, "bob"), before["bob"], atol=1e-4)
-            assert np.abs(rig.served(replica, "alice") - before["alice"]).max() > 0.01
+            found, at = rig.served(replica, "alice")
+            np.testing.assert_allclose(found, rig.scores("alice")[at], atol=1e-4)
+            assert np.abs(found - before["alice"][at]).max() > 0.01
+            found, at = rig.served(replica, "bob")
+            np.testing.assert_allclose(found, before["bob"][at], atol=1e-4)
         for _ in range(3):
             rig.move("alice")
             rig.engine.publish("alice", rig.learners["alice"].version)
@@ -104,7 +106,7 @@ def test_a_version_stays_as_long_as_somebody_speaks_with_it(make_rig):
     with make_rig() as rig:
         rig.publish()
         long = rig.recipe.sampling.model_copy(update={"max_new_tokens": 300})
-        asks = [Request("alice", seed, rig.engine.probe, long) for seed in range(8)]
+        asks = [Request("alice", seed, rig.engine.feed.probe[-1], long) for seed in range(8)]
 
         async def play():
             asked = asyncio.create_task(rig.engine.generate(asks))

@@ -28,7 +28,7 @@ class Served:
     """One adapter as servers know it.
 
     place: what servers are told to load it from; None for the base, which they hold. folder: where it is written.
-    expected: the trainer's log-probs of the probe.
+    expected: (K, V) the trainer's log-probs of every token after each of the probe's prompts.
     """
 
     policy: str
@@ -45,8 +45,10 @@ class Feed:
     busy: whether requests under a name are in flight. removed: told of a folder that goes.
     """
 
-    def __init__(self, admin: Admin, probe: Sequence[int], dtype: str, limit: float | None, keep: int) -> None:
-        self.admin, self.probe, self.dtype, self.limit, self.keep = admin, list(probe), dtype, limit, keep
+    def __init__(
+        self, admin: Admin, probe: Sequence[Sequence[int]], dtype: str, limit: float | None, keep: int
+    ) -> None:
+        self.admin, self.probe, self.dtype, self.limit, self.keep = admin, probe, dtype, limit, keep
         self.busy: Callable[[str], bool] = lambda name: False
         self.removed: Callable[[Path], None] = lambda folder: None
         self.current: dict[str, Served] = {}
@@ -122,8 +124,10 @@ class Feed:
         return [*(served for older in self._older.values() for served in older), *self.current.values()]
 
     def _check(self, replica: Replica, served: Served) -> None:
-        found = self.admin.score(replica, served.name, self.probe)
-        wrong = verdict(found, served.expected, self._others(served), self.dtype, self.limit)
+        found = self.admin.likeliest(replica, served.name, self.probe)
+        at = found.place, found.token
+        others = {name: expected[at] for name, expected in self._others(served).items()}
+        wrong = verdict(found.logprob, served.expected[at], others, self.dtype, self.limit)
         if wrong is not None:
             raise EngineError(
                 f"canary: {replica.url} does not speak as {served.policy} version {served.version}, its "

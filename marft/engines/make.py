@@ -26,6 +26,9 @@ CPU_HEADS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 PROBE = 256
 """Most tokens of the canary's probe."""
 
+PLACES = 8
+"""Places in it at which the next token is asked for."""
+
 
 def make_engine(recipe: Recipe, base: Base, bank: AdapterBank, folder: Path, workers: Workers) -> Trained:
     """Every process of a launch calls it; servers are started by the main one, `start` waits for them."""
@@ -52,12 +55,13 @@ def make_engine(recipe: Recipe, base: Base, bank: AdapterBank, folder: Path, wor
         fleet.start()
         urls, key = fleet.urls, fleet.key
     urls, key, mark = workers.gather([(urls, key, secrets.token_hex(3))])[0]
-    scorer = Scorer(bank, recipe.train.token_budget)
+    scorer, ids = Scorer(bank, recipe.train.token_budget), probe_of(recipe, base.chat)
+    lengths = places_of(len(ids))
     return VLLMEngine(
         recipe,
         base.chat.stop_ids,
-        probe_of(recipe, base.chat),
-        score=lambda policy, ids: scorer.score(policy, [ids[:1]], [ids[1:]])[0],
+        [ids[:length] for length in lengths],
+        score=lambda policy: scorer.following(policy, ids, lengths),
         save=bank.save,
         folder=folder / "serving",
         fleet=fleet,
@@ -67,6 +71,12 @@ def make_engine(recipe: Recipe, base: Base, bank: AdapterBank, folder: Path, wor
         mark=mark,
         hub=hub,
     )
+
+
+def places_of(length: int) -> list[int]:
+    """How much of a probe each of its prompts holds: up to PLACES of them, evenly spaced, the whole one last."""
+    count = min(PLACES, length)
+    return [length * (number + 1) // count for number in range(count)]
 
 
 def check_head_size(config: Any) -> None:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -31,6 +31,18 @@ LATE = "was not answered within"
 
 STRIKES = 3
 """Bad answers in a row after which a replica is taken out and has to prove itself again."""
+
+
+LIKELIEST = 20
+"""Tokens whose log-probs a probe asks for at each place; vLLM gives no more by default."""
+
+
+class Likeliest(NamedTuple):
+    """Log-probs (N,) of tokens (N,) at places (N,), the numbers of their prompts."""
+
+    place: np.ndarray
+    token: np.ndarray
+    logprob: np.ndarray
 
 
 class Unwell(Exception):
@@ -101,16 +113,30 @@ class Admin:
         except AdapterLost:
             return
 
-    def score(self, replica: Replica, name: str, ids: Sequence[int]) -> np.ndarray:
-        """Log-probs (len(ids) − 1,) of all ids but the first under an adapter, at temperature 1."""
-        body = {"model": name, "prompt": [list(ids)], "max_tokens": 1, "temperature": 1.0, "prompt_logprobs": 0}
+    def likeliest(self, replica: Replica, name: str, prompts: Sequence[Sequence[int]]) -> Likeliest:
+        """The likeliest next tokens of each prompt under an adapter, at temperature 1.
+
+        The ordinary way of sampling is asked, not `prompt_logprobs`: vLLM 0.32 on the CPU dies of those when a request
+        for an adapter is in the same batch.
+        """
+        body = {"model": name, "prompt": list(map(list, prompts)), "max_tokens": 1, "temperature": 1.0, "seed": 0}
+        body |= {"logprobs": LIKELIEST, "return_tokens_as_token_ids": True}
         found = self._call("POST", f"{replica.admin}/v1/completions", body)
+        places: list[int] = []
+        tokens: list[int] = []
+        logprobs: list[float] = []
         try:
-            places = found["choices"][0]["prompt_logprobs"][1:]
-            scores = [place[str(token)]["logprob"] for place, token in zip(places, ids[1:], strict=True)]
-        except (KeyError, TypeError, IndexError, ValueError):
+            for choice in sorted(found["choices"], key=lambda one: one["index"]):
+                (top,) = choice["logprobs"]["top_logprobs"]
+                for token, value in top.items():
+                    places.append(choice["index"])
+                    tokens.append(int(token.removeprefix("token_id:")))
+                    logprobs.append(float(value))
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise Unwell(f"a probe of {name} was answered with {found!r:.200}") from None
-        return np.array(scores, dtype=float)
+        if sorted(set(places)) != list(range(len(prompts))):
+            raise Unwell(f"a probe of {name} with {len(prompts)} prompts was answered for {len(set(places))}")
+        return Likeliest(np.array(places), np.array(tokens), np.array(logprobs))
 
     def _call(self, method: str, url: str, body: Any = None) -> Any:
         """A call whose first failures may be a hiccup, unless they took all the time there is."""

@@ -47,7 +47,7 @@ LONGEST_WAIT = 1.0
 class VLLMEngine:
     """Replicas of one base with the run's adapters. `start` it before use and `close` it afterwards.
 
-    score: (policy or None for the base, token ids) -> the trainer's log-probs of all but the first.
+    probe: prompts of the canary. score: policy, or None for the base -> (K, V) the trainer's log-probs after them.
     save: (policy, folder) writes a policy's adapter. folder: where adapters and the servers' logs are put.
     main: whether this process feeds and restarts servers; the others of a launch only ask them.
     mark: tells this engine's adapters from those of earlier runs that the servers may still hold.
@@ -60,9 +60,9 @@ class VLLMEngine:
         self,
         recipe: Recipe,
         stop_ids: frozenset[int],
-        probe: Sequence[int],
+        probe: Sequence[Sequence[int]],
         *,
-        score: Callable[[str | None, Sequence[int]], np.ndarray],
+        score: Callable[[str | None], np.ndarray],
         save: Callable[[str, Path], None],
         folder: Path,
         fleet: Fleet | None = None,
@@ -73,7 +73,7 @@ class VLLMEngine:
         hub: Hub | None = None,
     ) -> None:
         self.settings, self.stop_ids, self._stop_list = recipe.engine, stop_ids, sorted(stop_ids)
-        self.probe, self.folder, self.fleet, self.main = list(probe), folder, fleet, main
+        self.folder, self.fleet, self.main = folder, fleet, main
         self._score, self._save, self._mark = score, save, mark
         self.admin = Admin(key)
         self.balancer = Balancer(self.settings.balance)
@@ -169,7 +169,7 @@ class VLLMEngine:
         self.watch.hurry()
 
     def _served(self, policy: str, version: int, name: str, folder: Path | None) -> Served:
-        expected = self._score(None if policy == f"{FROZEN}{BASE}" else policy, self.probe)
+        expected = self._score(None if policy == f"{FROZEN}{BASE}" else policy)
         place = None if folder is None else str(folder.resolve())
         if self.hub is not None and folder is not None:
             place = self.hub.offer(name, folder)

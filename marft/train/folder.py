@@ -30,6 +30,7 @@ MAY_CHANGE = (
     "train.keep_last",
     "rollout.deadline",
     "rollout.attempts",
+    "engine.",
     "trackers",
 )
 """Recipe keys that may differ when a run is resumed; they change nothing about the updates already made."""
