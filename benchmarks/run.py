@@ -11,8 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
+import asynchronous
+import balancing
 import credit
 import loss
+import serving
 import speed
 import torch
 import typer
@@ -33,6 +36,8 @@ def main(
     tables = [
         ("Games, one core, text included, random play", games.decisions(rounds)),
         ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
+        ("Play while training, simulated engine, rollout and update equally long", asynchronous.table(min(rounds, 3))),
+        *([("Rollouts from one vLLM server on the CPU", serving.table(min(rounds, 3)))] if serving.installed() else []),
         ("Keys and values kept from turn to turn", speed.cache_reuse(rounds)),
         ("Peak memory by number of agents", memory()),
         (
@@ -40,6 +45,7 @@ def main(
             loss.table(rounds),
         ),
         ("Advantages of 1,000,000 turns by preset, processor time of one core", credit.table(rounds)),
+        ("Balancing requests over replicas, simulated (benchmarks/balancing.py)", balancing.table()),
     ]
     out.write_text(render(tables), encoding="utf-8")
     print(out.read_text(encoding="utf-8"))

@@ -21,16 +21,19 @@ import typer
 
 from marft.bank import AdapterBank
 from marft.cli import quiet_libraries
+from marft.config import Launch
 from marft.engines import vllm
 from marft.engines.make import make_engine
+from marft.errors import EngineError
 from marft.model import load_base
 from marft.recipe import parse_recipe
 from marft.rollout import plan_update
+from marft.serve.command import find_python
 from marft.team import make_rollout
 from marft.train.workers import Workers
 
-BLOCK = 128
-"""Tokens of a block of vLLM's cache on the CPU: only whole ones can be found again."""
+BLOCK = 32
+"""Tokens of a block of the cache (vLLM's default on the CPU is 128): only whole ones can be found again."""
 
 
 def recipe_of(episodes: int, tokens: int):
@@ -39,13 +42,13 @@ def recipe_of(episodes: int, tokens: int):
         {
             "name": "serving",
             "model": {"name": "tiny", "tiny": {"heads": 2, "kv_heads": 2, "warmup_steps": 50}},
-            "game": {"name": "prisoners_dilemma", "rounds": 10},
+            "game": {"name": "prisoners_dilemma", "rounds": 10, "cheap_talk": True},
             "agents": {"alice": {}, "bob": {}},
             "adapter": {"rank": 8, "alpha": 16},
             "sampling": {"max_new_tokens": tokens},
             "rollout": {"groups": 1, "group_size": episodes},
             "algorithm": "rloo",
-            "engine": {"kind": "vllm", "launch": {"replicas": 1, "max_model_len": 2048}},
+            "engine": {"kind": "vllm", "launch": {"replicas": 1, "max_model_len": 2048, "args": {"block-size": BLOCK}}},
         }
     )
 
@@ -55,9 +58,15 @@ def main(
     tokens: Annotated[int, typer.Option(help="most tokens of an answer")] = 8,
     rounds: Annotated[int, typer.Option(help="times that both are measured")] = 3,
 ) -> None:
-    """Print a Markdown table."""
+    """Print the figures."""
     quiet_libraries()
     torch.set_num_threads(1)
+    for what, figure in table(rounds, episodes, tokens):
+        print(f"{what}: {figure}")
+
+
+def table(rounds: int, episodes: int = 64, tokens: int = 8) -> list[tuple[str, str]]:
+    """Rows of the benchmark's table; both sides take turns."""
     recipe = recipe_of(episodes, tokens)
     base = load_base(recipe, "cpu")
     bank = AdapterBank(base.model)
@@ -81,10 +90,23 @@ def main(
         finally:
             engine.close()
     rate, peer = statistics.median(ours), statistics.median(bare)
-    print("| rollouts | tokens/s (median) | ratio |\n|---|---|---|")
-    print(f"| a bare client, the same requests in the same waves | {peer:,.0f} | 1 |")
-    print(f"| marft: game, chat, balancing, checks | {rate:,.0f} | {rate / peer:.2f} |")
-    print(f"\nPrefix cache: {statistics.median(hits):.0%} of the prompt tokens in whole blocks of {BLOCK} were found.")
+    return [
+        ("a bare client that sends the same requests", f"{peer:,.0f} tokens/s"),
+        ("marft: game, chat, balancing, checks", f"{rate:,.0f} tokens/s, {rate / peer:.2f} × the bare client"),
+        (
+            f"prefix cache, whole blocks of {BLOCK} tokens",
+            f"{statistics.median(hits):.0%} of the prompt tokens that could be found again were",
+        ),
+    ]
+
+
+def installed() -> bool:
+    """Whether there is a vLLM to measure."""
+    try:
+        find_python(Launch())
+    except EngineError:
+        return False
+    return True
 
 
 def measured(runner, engine, rollout, plans):

@@ -125,7 +125,7 @@ def cache_reuse(rounds: int) -> list[tuple[str, str]]:
 
         def play(keep: str, made: dict[str, Trainer] = made, counts: dict[str, int] = counts) -> None:
             made[keep].engine.counters = hf.Counters()
-            asyncio.run(made[keep].rollout.play(plan_update(made[keep].recipe, 0)))
+            asyncio.run(made[keep].source.rollout.play(plan_update(made[keep].recipe, 0)))
             counts[keep] = made[keep].engine.counters.fed
 
         seconds = medians({keep: lambda keep=keep: play(keep) for keep in made}, rounds)

@@ -14,8 +14,10 @@ from typing import Any
 
 from marft import __version__
 from marft.bank import AdapterBank
-from marft.config import Recipe
+from marft.config import Recipe, Remote
 from marft.engines.hf import HFEngine
+from marft.engines.remote import check_keys
+from marft.engines.route import SCRIPTED
 from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, finished
 from marft.errors import RecipeError, RunFolderError
@@ -26,7 +28,7 @@ from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import base_source, load_base
 from marft.recipe import load_recipe
-from marft.rollout import FLAT, SCRIPTED, Plan
+from marft.rollout import FLAT, Plan
 from marft.seeds import derive
 from marft.store import write_parquet
 from marft.team import add_frozen, make_rollout, players_of
@@ -83,13 +85,15 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"{out} cannot be written: {error.strerror}; choose --out") from None
+    remotes = _remotes(loaded)
+    check_keys(remotes)
     base = load_base(first)
     bank = AdapterBank(base.model)
     for team in loaded:
         for agent, folder in team.adapters.items():
             bank.load(f"{team.name}/{agent}", folder)
     engine = HFEngine(bank, base.chat.stop_ids, max_batch=first.engine.max_batch)
-    rollout = make_rollout(first, base.chat, bank, engine)
+    rollout = make_rollout(first, base.chat, bank, engine, remotes=remotes)
     players: dict[str, Player] = {}
     for team in loaded:  # a team may bring players and frozen adapters of its own
         players |= players_of(team.recipe, game)
@@ -128,6 +132,18 @@ def evaluate(
     return results
 
 
+def _remotes(teams: list[Team]) -> dict[str, Remote]:
+    """The endpoints that sit in seats of the teams as they are evaluated; one name means one endpoint."""
+    found: dict[str, Remote] = {}
+    for team in teams:
+        for name in [seat.own.remote for seat in team.recipe.team.values() if seat.own.remote is not None]:
+            if found.setdefault(name, team.recipe.remotes[name]) != team.recipe.remotes[name]:
+                raise RecipeError(
+                    f"eval: remotes.{name} of {team.name} differs from another team's; give it a new name"
+                )
+    return found
+
+
 def load_team(name: str, path: Path, recipe: Path | None) -> Team:
     """A team from a run folder, or with `recipe` from a folder that holds one PEFT folder per agent."""
     if recipe is None:
@@ -146,13 +162,13 @@ def load_team(name: str, path: Path, recipe: Path | None) -> Team:
 def pair(teams: list[Team], players: list[str], seats: tuple[str, ...]) -> list[Pairing]:
     """Self-play of each team, each against each scripted player, and each against each other.
 
-    A team is seated and measured where a model of its own plays; seats that its recipe gave to a script stay the
-    script's in its self-play, and are no seats of the team elsewhere.
+    A team is seated and measured where a model of its own plays; seats that its recipe gave to a script or a remote
+    policy stay theirs in its self-play, and are no seats of the team elsewhere.
     """
     pairings = []
     for team in teams:
         everywhere = {seat: team.policy(seat) for seat in seats}
-        own = tuple(seat for seat in seats if team.recipe.team[seat].own.scripted is None)
+        own = tuple(seat for seat in seats if team.recipe.team[seat].own.by_model)
         pairings.append(Pairing(team.name, "self", "self", ((own, everywhere),)))
         if len(seats) < 2:
             continue

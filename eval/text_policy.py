@@ -15,6 +15,7 @@ import numpy as np
 
 from marft.bank import AdapterBank
 from marft.chat import Chat
+from marft.config import Policy
 from marft.errors import RecipeError
 from marft.eval.arena import Team, load_team
 from marft.eval.exploitability import Exploitability, InformationState, information_states, measure_text
@@ -98,11 +99,7 @@ def _measured(team: Team, adapters: Sequence[Mapping[str, Path]]) -> list[Exploi
     if game.options.invalid != "random":
         raise RecipeError(f"exploitability: game.invalid is {game.options.invalid}; only random is a policy")
     for seat in game.seats:
-        if (script := settings.team[seat].own.scripted) is not None:
-            raise RecipeError(
-                f"exploitability: team.{seat} is filled by the scripted player {script}, whose probabilities cannot be "
-                "asked for; measure a team whose seats are all agents or frozen adapters"
-            )
+        _check_asked(settings.team[seat].own, f"team.{seat}")
     base = load_base(settings)
     bank = AdapterBank(base.model)
     add_frozen(bank, [settings.team[seat].own.frozen for seat in game.seats if settings.team[seat].own.frozen])
@@ -114,6 +111,15 @@ def _measured(team: Team, adapters: Sequence[Mapping[str, Path]]) -> list[Exploi
             (bank.restore if name in bank.names else bank.load)(name, folder)
         found.append(measure(game, policy))
     return found
+
+
+def _check_asked(policy: Policy, where: str) -> None:
+    """A script or an endpoint tells no probabilities."""
+    if not policy.by_model:
+        raise RecipeError(
+            f"exploitability: {where} is {policy}, which has no probabilities to ask for; measure a team whose seats "
+            "are all agents or frozen adapters"
+        )
 
 
 def measure(game: SpielGame, policy: TextPolicy) -> Exploitability:

@@ -2,12 +2,15 @@
 
 The adapters are PEFT's. PEFT switches `requires_grad` off on every adapter but the active one, so each agent's
 parameter list is taken from the names once and never from that flag.
+
+Only one thread at a time computes: whoever is inside `use`, or adds, changes or removes an adapter, holds `lock`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +33,7 @@ class AdapterBank:
     def __init__(self, base: nn.Module) -> None:
         self.base = base
         self.peft: PeftModel | None = None
+        self.lock = threading.RLock()
         self.names: dict[str, str] = {}
         self._active: str | None = None
         self._using: list[str | None] = []
@@ -85,7 +89,7 @@ class AdapterBank:
                     f"adapter of {name}: {key} is {tuple(tensor.shape)} in {folder} but {tuple(own[key].shape)} by "
                     f"the recipe; set agents.{name}.adapter.rank and targets as they were"
                 )
-        with torch.no_grad():
+        with self.lock, torch.no_grad():
             for key, tensor in stored.items():
                 own[key].copy_(tensor)
 
@@ -107,17 +111,19 @@ class AdapterBank:
     @torch.no_grad()
     def overwrite(self, name: str, source: str) -> None:
         """Give an adapter the weights that another one of the same shape has now."""
-        for old, new in zip(self.parameters(name), self.parameters(source), strict=True):
-            old.copy_(new)
+        with self.lock:
+            for old, new in zip(self.parameters(name), self.parameters(source), strict=True):
+                old.copy_(new)
 
     def remove(self, name: str) -> None:
         """Forget an adapter."""
-        if self._active == name:
-            self._activate(next(other for other in self.names if other != name))
-        self.peft.delete_adapter(self.names.pop(name))
-        del self._parameters[name]
-        active, self._active = self._active, None  # PEFT may have switched to another one
-        self._activate(active)
+        with self.lock:
+            if self._active == name:
+                self._activate(next(other for other in self.names if other != name))
+            self.peft.delete_adapter(self.names.pop(name))
+            del self._parameters[name]
+            active, self._active = self._active, None  # PEFT may have switched to another one
+            self._activate(active)
 
     def parameters(self, name: str) -> list[nn.Parameter]:
         """An adapter's parameters, always in the same order."""
@@ -129,17 +135,21 @@ class AdapterBank:
 
     @contextlib.contextmanager
     def use(self, name: str | None) -> Iterator[None]:
-        """Compute with one adapter, or with the bare base; inside another `use`, that one comes back afterwards."""
-        if name is not None and name not in self.names:
-            raise ModelError(f"adapter: none is called {name!r}; there are {', '.join(self.names) or 'none'}")
-        self._using.append(name)
-        try:
-            self._activate(name)
-            yield
-        finally:
-            self._using.pop()
-            if self._using:
-                self._activate(self._using[-1])
+        """Compute with one adapter, or with the bare base; inside another `use`, that one comes back afterwards.
+
+        Other threads wait for its end, so forward and backward belong into one `use`.
+        """
+        with self.lock:
+            if name is not None and name not in self.names:
+                raise ModelError(f"adapter: none is called {name!r}; there are {', '.join(self.names) or 'none'}")
+            self._using.append(name)
+            try:
+                self._activate(name)
+                yield
+            finally:
+                self._using.pop()
+                if self._using:
+                    self._activate(self._using[-1])
 
     def hidden(self, input_ids: Tensor, **inputs: Any) -> Tensor:
         """Last hidden states (rows, positions, width); `head` turns the ones that matter into logits."""
@@ -157,6 +167,10 @@ class AdapterBank:
     def _attach(self, name: str, config: PeftConfig) -> None:
         if name in self.names:
             raise ModelError(f"adapter: {name!r} is there already")
+        with self.lock:
+            self._attach_now(name, config)
+
+    def _attach_now(self, name: str, config: PeftConfig) -> None:
         key = f"agent_{self._attached}"  # a module name: the agent's own may hold a dot, or look like PEFT's "lora_A"
         config.base_model_name_or_path = self.base.name_or_path  # PEFT fills it in for the first adapter, if at all
         try:

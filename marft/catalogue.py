@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from marft.config import Sampling
+from marft.engines.route import SCRIPTED
 from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, Turn
 from marft.errors import GameError, RecipeError
@@ -27,7 +28,7 @@ from marft.games import GAMES, find_game, make_game
 from marft.games.text import count
 from marft.keys import keys_of, read_changes
 from marft.report.text import number, one_line, visible
-from marft.rollout import SCRIPTED, Plan, Rollout
+from marft.rollout import Plan, Rollout
 from marft.show import amounts, print_steps, print_text, steps_of
 
 

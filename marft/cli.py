@@ -73,6 +73,10 @@ def train(
         bool, typer.Option("--resume", help="go on from the newest checkpoint in the run folder")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="empty a run folder that holds a run")] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="a run folder: train on its episodes, without engine and play", show_default=False),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe and what it costs")] = False,
 ) -> None:
     """Train the agents of a recipe.
@@ -91,10 +95,14 @@ def train(
         typer.echo(dump_recipe(loaded))
         print_plan(loaded, Console())
         return
+    if loaded.remotes:
+        from marft.engines.remote import check_keys, remotes_of
+
+        check_keys(remotes_of(loaded))
     quiet_libraries()
     from marft.train.loop import train as run
 
-    folder = run(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite)
+    folder = run(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite, replay=replay)
     if os.environ.get("RANK", "0") == "0":
         Console(stderr=True).print(f"adapters, metrics and episodes are in {folder}", highlight=False, soft_wrap=True)
 

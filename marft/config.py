@@ -6,6 +6,7 @@ checks that need the tables of games, players and presets are in `marft.recipe`.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -31,6 +32,9 @@ class Tiny(Strict):
     context: int = Field(2048, ge=64, description="longest sequence in tokens")
     seed: int = Field(0, ge=0)
     warmup_episodes: int = Field(512, ge=8, description="scripted episodes to learn the game's format from")
+    players: dict[str, float] = Field(
+        default_factory=dict, description="weights of the scripted players who are drawn for them; default: all alike"
+    )
     warmup_steps: int = Field(300, ge=0)
     warmup_batch: int = Field(64, ge=1, description="rows per warm-up step")
     warmup_learning_rate: float = Field(3e-3, gt=0)
@@ -41,6 +45,8 @@ class Tiny(Strict):
             raise ValueError(f"hidden {self.hidden} must be a multiple of 2 * heads = {2 * self.heads}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
+        if self.players and not (min(self.players.values()) >= 0 and 0 < sum(self.players.values()) < inf):
+            raise ValueError(f"players must have weights of 0 or more, not all 0, got {self.players}")
         return self
 
 
@@ -96,6 +102,7 @@ class Policy(Strict):
     scripted: str | None = Field(None, description="a player of the game, or path.py:function")
     frozen: str | None = Field(None, description="a PEFT adapter folder, or `base` for the bare model")
     past: str | None = Field(None, description="an earlier version of this agent, see `past`")
+    remote: str | None = Field(None, description="a chat endpoint, see `remotes`")
     weight: float = Field(1.0, gt=0, description="chance to be drawn, relative to the others of a pool")
 
     @model_validator(mode="before")
@@ -111,13 +118,20 @@ class Policy(Strict):
         return self
 
     def __str__(self) -> str:
-        """The policy as episodes record it: "alice", "scripted:TFT", "frozen:path"."""
+        """The policy as episodes record it: "alice", "scripted:TFT", "frozen:path", "remote:judge"."""
         if self.agent is not None:
             return self.agent
+        if self.remote is not None:
+            return f"remote:{self.remote}"
         return f"scripted:{self.scripted}" if self.scripted is not None else f"frozen:{self.frozen}"
 
+    @property
+    def by_model(self) -> bool:
+        """Whether the run's own base answers: an adapter on it, or the bare base."""
+        return self.scripted is None and self.remote is None
 
-KINDS = ("agent", "scripted", "frozen", "past", "pool")
+
+KINDS = ("agent", "scripted", "frozen", "past", "remote", "pool")
 
 
 class Seat(Policy):
@@ -146,6 +160,26 @@ class Past(Strict):
     def versions(self, version: int) -> list[int]:
         """Those of an agent that has come to `version`, oldest first; the untrained one is the first of all."""
         return list(range(0, version + 1, self.every))[-self.keep :]
+
+
+class Remote(Strict):
+    """An OpenAI-compatible chat endpoint that may sit in a seat, `team: {bob: {remote: NAME}}`. It is never trained.
+
+    The key is read from the environment and stands nowhere else. Tokens are counted as the endpoint reports them.
+    """
+
+    url: str = Field(min_length=1, description="address up to the version, https://host/v1")
+    model: str = Field(min_length=1, description="the endpoint's name of the model")
+    key_env: str | None = Field(None, description="environment variable that holds the key; none: no key is sent")
+    max_tokens: int = Field(64, ge=1, description="longest answer")
+    temperature: float = Field(1.0, ge=0)
+    fields: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of a request's body; null takes one out"
+    )
+    spend_limit: int = Field(100_000, ge=1, description="tokens, prompts included, after which the run stops")
+    timeout: float = Field(60.0, gt=0, description="seconds one attempt may take")
+    retries: int = Field(4, ge=0, description="further attempts after an error of the connection or server")
+    concurrency: int = Field(16, ge=1, description="requests at once")
 
 
 class Game(BaseModel):
@@ -233,7 +267,7 @@ class Branching(Strict):
 
 
 class Rollout(Strict):
-    """How many episodes an update plays."""
+    """How many episodes an update plays, and when."""
 
     groups: int = Field(8, ge=1, description="instances per update")
     group_size: int = Field(8, ge=1, description="episodes (or trees) per instance")
@@ -241,6 +275,10 @@ class Rollout(Strict):
     swap_seats: bool = Field(False, description="rotate the team by one seat from group to group")
     attempts: int = Field(3, ge=1, description="plays of one episode before its failure stops the run")
     deadline: float = Field(3600.0, gt=0, description="seconds one update's rollout may take")
+    max_staleness: int = Field(
+        0, ge=0, le=64, description="versions that what is trained on may lie behind; above 0, play goes on meanwhile"
+    )
+    pipeline: bool = Field(False, description="gradients of whole groups while others still play, one step at the end")
 
 
 class Critic(Strict):
@@ -333,6 +371,7 @@ class Recipe(Strict):
     agents: dict[str, Agent] = Field(min_length=1)
     team: dict[str, Seat] = Field(default_factory=dict, description="seat -> policy; default: agents in order")
     past: Past = Past()
+    remotes: dict[str, Remote] = Field(default_factory=dict, description="chat endpoints by name")
     adapter: Adapter = Adapter()
     optimizer: Optimizer = Optimizer()
     sampling: Sampling = Sampling()

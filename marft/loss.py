@@ -13,7 +13,7 @@ import torch
 
 from marft.blocks import Algorithm, EntropyBand
 from marft.ratios import LOG_RATIO_LIMIT, OFF_POLICY, Batch, clipping_bias, correct_clipping, surrogate
-from marft.weighting import Totals, count_totals, token_weights
+from marft.weighting import Totals, count_totals, divisor, token_weights
 
 __all__ = [
     "Batch",
@@ -21,6 +21,7 @@ __all__ = [
     "clipping_bias",
     "correct_clipping",
     "count_totals",
+    "divisor",
     "entropy_band",
     "epo_weight",
     "policy_loss",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from marft.config import Sampling
 from marft.engines.base import Engine
+from marft.engines.route import PERSON, REMOTE, SCRIPTED
 from marft.engines.scripted import ScriptedEngine
 from marft.errors import RecipeError, RunFolderError
 from marft.game import Game, Player
 from marft.games import make_game
 from marft.lookup import nearest
 from marft.recipe import load_player, merge
-from marft.rollout import PERSON, SCRIPTED
 
 if TYPE_CHECKING:
     from marft.chat import Chat
@@ -27,7 +27,8 @@ YOU = f"{PERSON}you"
 class Table:
     """A game with its seats filled: seat -> policy, and what answers for the policies that are not a person.
 
-    model, chat: what answers for trained seats, and makes their tokens; None where there are none.
+    model, chat: what answers for trained seats, and makes their tokens; remote: for remote ones; None where there are
+    none.
     """
 
     game: Game
@@ -37,6 +38,7 @@ class Table:
     model: Engine | None = None
     chat: Chat | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    remote: Engine | None = None
 
 
 def scripted_table(name: str, options: Mapping[str, Any], seat: str | None, against: str | None) -> Table:
@@ -67,9 +69,10 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
     """
     from marft.bank import AdapterBank
     from marft.engines.hf import FROZEN, HFEngine
+    from marft.engines.remote import remotes_of
     from marft.eval.arena import load_team
     from marft.model import load_base
-    from marft.team import add_frozen, players_of
+    from marft.team import add_frozen, make_remote, players_of
 
     team = load_team(run.resolve().name, _run_folder(run), None)
     recipe = team.recipe
@@ -84,6 +87,9 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
         )
     players: dict[str, Player] = dict(players_of(recipe, game))
     policies = {other: team.policy(other) for other in others}
+    remote = make_remote(
+        {name: one for name, one in remotes_of(recipe).items() if f"{REMOTE}{name}" in policies.values()}
+    )
     base = load_base(recipe)
     bank = AdapterBank(base.model)
     for agent in dict.fromkeys(recipe.team[other].own.agent for other in others):
@@ -91,7 +97,9 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
             bank.load(f"{team.name}/{agent}", team.adapters[agent])
     add_frozen(bank, [policy.removeprefix(FROZEN) for policy in policies.values() if policy.startswith(FROZEN)])
     engine = HFEngine(bank, base.chat.stop_ids, max_batch=recipe.engine.max_batch)
-    return Table(game, seat, policies | {seat: YOU}, ScriptedEngine(players), engine, base.chat, recipe.sampling)
+    return Table(
+        game, seat, policies | {seat: YOU}, ScriptedEngine(players), engine, base.chat, recipe.sampling, remote
+    )
 
 
 def own_seat(game: Game, seat: str | None) -> str:

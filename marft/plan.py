@@ -69,7 +69,7 @@ def cost(recipe: Recipe) -> Cost:
     paths = _paths(recipe)
     per_update = recipe.rollout.groups * recipe.rollout.group_size * paths
     rows = per_update * sum(seat.own.agent is not None for seat in recipe.team.values())
-    seats = per_update * sum(seat.own.scripted is None for seat in recipe.team.values())
+    seats = per_update * sum(seat.own.by_model for seat in recipe.team.values())
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * head * width

@@ -18,11 +18,12 @@ from pathlib import Path
 from rich.console import Console
 
 from marft.engines.base import Completion, Request
+from marft.engines.route import complete
 from marft.episode import Episode, Turn
 from marft.errors import GameError, RunFolderError
 from marft.opponents import YOU, Table
 from marft.report.text import visible
-from marft.rollout import Plan, Player, complete, guard
+from marft.rollout import Plan, Player, guard
 from marft.show import action_text, amounts, print_text, steps_of
 from marft.store import read_jsonl, write_jsonl
 
@@ -78,17 +79,19 @@ def _answers(
     table: Table, turns: Sequence[Turn], requests: Sequence[Request], console: Console, ask: Ask
 ) -> list[Completion]:
     """One answer per request: the person's own, and the engines'."""
-    own: dict[int, Completion] = {}
+    answers: dict[int, Completion] = {}
     for number, turn in enumerate(turns):
         if turn.policy == YOU:
             console.print()
             for role, text in turn.messages:
                 print_text(console, text if role == "user" else f"{role}: {text}")
-            own[number] = Completion([], [], "stop", text=ask(f"{visible(turn.seat)}> "))
-    others = [request for number, request in enumerate(requests) if number not in own]
-    # a loop per decision: in one that lasted, Ctrl-C would not reach a person who is asked
-    said = iter(asyncio.run(complete(table.scripted, table.model, others)))
-    return [own[number] if number in own else next(said) for number in range(len(requests))]
+            answers[number] = Completion([], [], "stop", text=ask(f"{visible(turn.seat)}> "))
+    others = [number for number in range(len(requests)) if number not in answers]
+    if others:
+        # a loop per decision: in one that lasted, Ctrl-C would not reach a person who is asked
+        asked = complete([requests[number] for number in others], table.model, table.scripted, table.remote)
+        answers |= zip(others, asyncio.run(asked), strict=True)
+    return [answers[number] for number in range(len(requests))]
 
 
 def _tell_unread(turns: Sequence[Turn], console: Console) -> None:

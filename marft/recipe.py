@@ -10,18 +10,21 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ValidationError
 
-from marft.config import Recipe
+from marft.blocks import OffPolicy
+from marft.config import Recipe, Remote
 from marft.credit.columns import RESERVED
 from marft.credit.couplings import Facts, check_couplings
+from marft.credit.locality import not_local
 from marft.credit.presets import algorithm
 from marft.errors import RecipeError
 from marft.games import make_game
 from marft.lookup import explain, load_object, nearest
-from marft.rewards import load_reward
+from marft.rewards import load_reward, takes_all
 
 
 class _Yaml(yaml.SafeLoader):
@@ -55,10 +58,34 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(explain(error, Recipe, also=("base",))) from None
-    recipe = with_default_team(recipe)
+    recipe = with_correction(with_default_team(recipe))
     check_names(recipe)
     check_couplings(recipe.algorithm, facts_of(recipe))
+    if recipe.rollout.pipeline:
+        check_pipeline(recipe)
     return recipe
+
+
+def with_correction(recipe: Recipe) -> Recipe:
+    """What older versions played is corrected for: where the recipe names no correction, importance ratios, cut off."""
+    if not recipe.rollout.max_staleness or recipe.algorithm.off_policy.kind != "none":
+        return recipe
+    algorithm = recipe.algorithm.model_copy(update={"off_policy": OffPolicy(kind="truncate")})
+    return recipe.model_copy(update={"algorithm": algorithm})
+
+
+def check_pipeline(recipe: Recipe) -> None:
+    """Gradients of single groups add up to the update's only where nothing but its own group enters a group's."""
+    train, found = recipe.train, not_local(recipe.algorithm)
+    for number, reward in enumerate(recipe.rewards):
+        if takes_all(load_reward(reward.use, reward.options, f"rewards[{number}]")):
+            found = found or f"rewards[{number}] ({reward.use}) looks at all episodes of an update"
+    if recipe.rollout.max_staleness:
+        found = f"rollout.max_staleness is {recipe.rollout.max_staleness}: play goes on between the updates already"
+    elif train.epochs * train.minibatches > 1:
+        found = f"train.epochs is {train.epochs} and train.minibatches {train.minibatches}: an update is several steps"
+    if found:
+        raise RecipeError(f"rollout.pipeline: {found}; change that, or set rollout.pipeline false")
 
 
 def facts_of(recipe: Recipe) -> Facts:
@@ -73,6 +100,7 @@ def facts_of(recipe: Recipe) -> Facts:
         minibatches=recipe.train.minibatches,
         epochs=recipe.train.epochs,
         row_tokens=recipe.sampling.max_new_tokens,
+        staleness=recipe.rollout.max_staleness,
     )
 
 
@@ -157,7 +185,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 
 _SHORT = {"game": "name", "model": "name", "algorithm": "preset"}
-_SEAT = {"agent", "scripted", "frozen", "past", "pool"}
+_SEAT = {"agent", "scripted", "frozen", "past", "remote", "pool"}
 _SEATED = _SEAT | {"role", "weight"}
 
 
@@ -192,14 +220,23 @@ def check_names(recipe: Recipe) -> None:
     for seat in game.seats:
         if seat not in recipe.team:
             raise RecipeError(f"team.{seat}: nobody fills this seat of {recipe.game.name}")
-    for name in recipe.agents:
-        if not name.replace("_", "").replace("-", "").isalnum():
-            raise RecipeError(f"agents.{name}: names may hold letters, digits, - and _ only")
+    for section in ("agents", "remotes"):
+        for name in getattr(recipe, section):
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise RecipeError(f"{section}.{name}: names may hold letters, digits, - and _ only")
+    for name, remote in recipe.remotes.items():
+        _check_remote(name, remote)
+    for name in recipe.model.tiny.players:
+        if name not in game.players:
+            raise RecipeError(f"model.tiny.players.{name}: {game.name} has no such player{nearest(name, game.players)}")
     seated = set()
     for key, policy in recipe.policies.items():
         for name in (policy.agent, policy.past):
             if name is not None and name not in recipe.agents:
                 raise RecipeError(f"{key}: no agent {name!r}{nearest(name, recipe.agents)}")
+        if policy.remote is not None and policy.remote not in recipe.remotes:
+            known = nearest(policy.remote, recipe.remotes) or f"; add remotes.{policy.remote}: {{url: …, model: …}}"
+            raise RecipeError(f"{key}.remote: no remote {policy.remote!r}{known}")
         if policy.agent is not None:
             seated.add(policy.agent)
         if policy.scripted is not None:
@@ -223,6 +260,24 @@ def check_names(recipe: Recipe) -> None:
                 raise RecipeError(
                     f"algorithm.kl.anchor adapter: set agents.{name}.start_from, which it would stay near to"
                 )
+
+
+def _check_remote(name: str, remote: Remote) -> None:
+    """What a field's own bounds cannot say without showing its value, which may hold a key by mistake."""
+    where = f"remotes.{name}"
+    if remote.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", remote.key_env):
+        raise RecipeError(
+            f"{where}.key_env: must be the name of an environment variable (capitals, digits, _), never a key itself"
+        )
+    try:
+        url = urlsplit(remote.url)
+        plain = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        plain = False
+    if not plain:
+        raise RecipeError(f"{where}.url: must read https://host/v1")
+    if url.username or url.password or url.query or url.fragment:
+        raise RecipeError(f"{where}.url: may hold no user, password, query or fragment; a key belongs into key_env")
 
 
 def load_player(game: Any, name: str, where: str) -> Any:

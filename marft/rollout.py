@@ -15,23 +15,24 @@ import asyncio
 import copy
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marft.branching import combinations, going_on
 from marft.chat import Chat, Conversation
 from marft.config import Branching, Recipe, Sampling
 from marft.credit.columns import RESERVED
 from marft.engines.base import Completion, Engine, Request
+from marft.engines.route import REMOTE, WITHOUT_TOKENS, complete, first_error
 from marft.episode import Episode, Turn
 from marft.errors import EngineError, GameError, MarftError
 from marft.game import Game
 from marft.seeds import derive
 
-SCRIPTED = "scripted:"
-PERSON = "person:"
-WITHOUT_TOKENS = (SCRIPTED, PERSON)
-"""How policies begin that answer in text alone, so that their seat needs no conversation in tokens."""
+if TYPE_CHECKING:
+    from marft.engines.remote import RemoteEngine
+
 PAST = "past:{}@{}"
 """An earlier version of an agent, as episodes record it: past:alice@20."""
 FLAT = Branching()
@@ -51,8 +52,13 @@ class Plan:
     team: Mapping[str, str]
     update: int = 0
 
+    @property
+    def group_name(self) -> str:
+        """How the names of all the group's episodes, and of their sessions, begin."""
+        return f"u{self.update:06d}-g{self.group:04d}-"
+
     def name(self, attempt: int) -> str:
-        return f"u{self.update:06d}-g{self.group:04d}-e{self.index:03d}" + (f"+{attempt}" if attempt else "")
+        return f"{self.group_name}e{self.index:03d}" + (f"+{attempt}" if attempt else "")
 
 
 def plan_update(recipe: Recipe, update: int, versions: Mapping[str, int] | None = None) -> list[Plan]:
@@ -60,12 +66,14 @@ def plan_update(recipe: Recipe, update: int, versions: Mapping[str, int] | None 
 
     versions: how far each agent has come, for seats that its past versions may fill.
     """
-    teams = [draw_team(recipe, update, group, versions or {}) for group in range(recipe.rollout.groups)]
-    return [
-        Plan(group, index, derive(recipe.seed, "instance", update, group), teams[group], update)
-        for group in range(recipe.rollout.groups)
-        for index in range(recipe.rollout.group_size)
-    ]
+    groups = range(recipe.rollout.groups)
+    return [plan for group in groups for plan in plan_group(recipe, update, group, versions or {})]
+
+
+def plan_group(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> list[Plan]:
+    """The episodes of one group."""
+    team, instance = draw_team(recipe, update, group, versions), derive(recipe.seed, "instance", update, group)
+    return [Plan(group, index, instance, team, update) for index in range(recipe.rollout.group_size)]
 
 
 def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> dict[str, str]:
@@ -83,6 +91,13 @@ def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, in
     seats = list(recipe.team)
     shift = group % len(seats) if recipe.rollout.swap_seats else 0
     return {seat: names[(number + shift) % len(seats)] for number, seat in enumerate(seats)}
+
+
+def drawable(recipe: Recipe, versions: Mapping[str, int]) -> set[str]:
+    """Every policy that `draw_team` may seat at these versions."""
+    policies = list(recipe.policies.values())
+    past = [(one.past, n) for one in policies if one.past for n in recipe.past.versions(versions.get(one.past, 0))]
+    return {str(one) for one in policies if one.past is None} | {PAST.format(*one) for one in past}
 
 
 class Player:
@@ -105,6 +120,7 @@ class Player:
             update=plan.update,
         )
         self._conversations: dict[str, Conversation] = {}
+        self._histories: dict[str, list[tuple[str, str]]] = {}
         self._sessions: dict[str, str] = {}
         self._asked: list[Turn] = []
         self._decisions = 0
@@ -134,7 +150,11 @@ class Player:
             turn = Turn(seat, self.game.clock, order, policy, "", messages=[tuple(message) for message in messages])
             turn.marks = self._marks(seat)
             request = Request(policy, derive(self.seed, seat, self._decisions))
-            if policy.startswith(WITHOUT_TOKENS):
+            if policy.startswith(REMOTE):
+                history = self._histories.setdefault(seat, [])
+                _hear(history, turn.messages)
+                request.messages = list(history)
+            elif policy.startswith(WITHOUT_TOKENS):
                 request.view = self.game.view(seat)
             else:
                 conversation = self._conversations.get(seat)
@@ -184,6 +204,7 @@ class Player:
         own = {turn.seat: self._session(turn.seat, sample) for turn, sample in zip(self._asked, samples, strict=True)}
         other._sessions = self._sessions | own
         other._conversations = {seat: conversation.fork() for seat, conversation in self._conversations.items()}
+        other._histories = {seat: list(history) for seat, history in self._histories.items()}
         other._node, first = f"{self._node or tree}.{number}", self._node is None
         marks = {"node": other._node, "parent": "root" if first else self._node}
         offset = tree * NEVER_ENDS if first else 0
@@ -208,6 +229,8 @@ class Player:
             if completion.text is not None:
                 # half a surrogate pair is no text, and could not be stored
                 turn.text = completion.text.encode("utf-8", "replace").decode("utf-8")
+                if turn.policy.startswith(REMOTE):
+                    self._histories[turn.seat].append(("assistant", turn.text))
                 continue
             if not completion.token_ids or len(completion.token_ids) != len(completion.logprobs):
                 raise EngineError(
@@ -239,7 +262,8 @@ class Player:
 class Rollout:
     """What `play` needs beside the plans.
 
-    make_game: a new, unstarted game. engines: "scripted" and "model", see `marft.engines`.
+    make_game: a new, unstarted game. model, scripted, remote: the engines that answer, see `marft.engines`; remote may
+    be None where no seat is remote.
     seed: of all sampling. on_episode: called with each episode, failed ones included, as it ends.
     """
 
@@ -254,16 +278,18 @@ class Rollout:
     deadline: float = 3600.0
     on_episode: Callable[[Episode], None] | None = None
     plan: Branching = FLAT
+    remote: RemoteEngine | None = None
 
-    async def play(self, plans: Sequence[Plan]) -> list[Episode]:
+    async def play(self, plans: Sequence[Plan], *, sessions: str = "") -> list[Episode]:
         """All planned episodes in the plans' order, none failed; the failures that were replaced stand at the end.
 
-        A plan that branches brings several episodes, the paths of its tree, one after the other.
+        A plan that branches brings several episodes, the paths of its tree, one after the other. sessions: how the
+        names of those begin that the engine may forget afterwards, where other play goes on beside this one.
         Raises GameError where an episode failed `attempts` times, EngineError when the deadline passes.
         """
         failures: list[Episode] = []
         try:
-            async with asyncio.timeout(self.deadline), asyncio.TaskGroup() as tasks:
+            async with self.remote or nullcontext(), asyncio.timeout(self.deadline), asyncio.TaskGroup() as tasks:
                 playing = [tasks.create_task(self._play_until_done(plan, failures)) for plan in plans]
         except TimeoutError:
             over = sum(task.done() and not task.cancelled() for task in playing)
@@ -272,9 +298,9 @@ class Rollout:
                 "rollout.deadline or play fewer episodes"
             ) from None
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
         finally:
-            self.model.end_sessions()
+            self.model.end_sessions(sessions)
         failures.sort(key=lambda episode: episode.id)
         return [episode for task in playing for episode in task.result()] + failures
 
@@ -306,7 +332,7 @@ class Rollout:
                 samples = self.plan.samples_at(player.decisions)
                 if self.plan.branches:
                     return await self._branch(player, plan, requests, samples)
-                guard(player.receive, await complete(self.scripted, self.model, requests))
+                guard(player.receive, await self._answers(requests))
             return [guard(player.finish)]
         except GameError as error:
             raise _Failed(_failed(player, error)) from error
@@ -314,7 +340,7 @@ class Rollout:
     async def _branch(self, player: Player, plan: Plan, requests: list[Request], samples: int) -> list[Episode]:
         """Draw joint answers to one decision, play each on a copy, and go on from those the plan says."""
         drawn = [request for sample in range(samples) for request in player.draw(requests, sample)]
-        answers = await complete(self.scripted, self.model, drawn)
+        answers = await self._answers(drawn)
         seats = len(requests)
         forks, paid = [], []
         for number, chosen in enumerate(combinations(self.plan, seats, samples)):
@@ -329,26 +355,23 @@ class Rollout:
             async with asyncio.TaskGroup() as tasks:
                 played = {number: tasks.create_task(self._play_on(forks[number], plan)) for number in on}
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
         return [
             episode
             for number, fork in enumerate(forks)
             for episode in (played[number].result() if number in played else [fork.cut()])
         ]
 
+    async def _answers(self, requests: Sequence[Request]) -> list[Completion]:
+        return await complete(requests, self.model, self.scripted, self.remote)
 
-async def complete(scripted: Engine, model: Engine, requests: Sequence[Request]) -> list[Completion]:
-    """Scripted policies to the scripted engine, all others to the model's; answers in the requests' order."""
-    answers: dict[int, Completion] = {}
-    for engine, wanted in ((scripted, True), (model, False)):
-        numbers = [n for n, request in enumerate(requests) if request.policy.startswith(SCRIPTED) is wanted]
-        if not numbers:
-            continue
-        completions = await engine.generate([requests[n] for n in numbers])
-        if len(completions) != len(numbers):
-            raise EngineError(f"engine: {len(numbers)} requests were answered with {len(completions)} completions")
-        answers |= zip(numbers, completions, strict=True)
-    return [answers[n] for n in range(len(requests))]
+
+def _hear(history: list[tuple[str, str]], messages: Sequence[tuple[str, str]]) -> None:
+    """Add new messages; neighbours of one role are joined, as in a conversation in tokens."""
+    for role, text in messages:
+        if history and history[-1][0] == role:
+            text = f"{history.pop()[1]}\n\n{text}"
+        history.append((role, text))
 
 
 class _Failed(Exception):
@@ -381,11 +404,3 @@ def guard(call: Callable[..., Any], *arguments: Any) -> Any:
             frame = frame.tb_next
         where = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
         raise GameError(f"the game raised {type(error).__name__}: {error}{where}") from error
-
-
-def _first(errors: BaseExceptionGroup) -> BaseException:
-    """The first single exception in a group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -64,7 +64,7 @@ def write_parquet(episodes: Sequence[Episode], path: Path) -> None:
         columns[f"turn_{name}"] = pa.ListArray.from_arrays(offsets, flat)
     for name, kind in _TURN_LISTS.items():
         values = [getattr(turn, name) for turn in turns]
-        flat = pa.array(np.fromiter((item for value in values for item in value), kind.to_pandas_dtype()), kind)
+        flat = _narrowest([item for value in values for item in value], kind)
         inner = pa.ListArray.from_arrays(_offsets([len(value) for value in values]), flat)
         columns[f"turn_{name}"] = pa.ListArray.from_arrays(offsets, inner)
     with replace_file(path) as temporary:
@@ -124,6 +124,14 @@ def _texts(value: Any) -> Any:
         if all(type(item) is tuple and all(type(text) is str for text in item) for item in key):
             return key
     return None
+
+
+def _narrowest(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """In this type; log-probs of a float64 model in float64, so that what is trained on is what is stored."""
+    column = np.array(values, np.float64 if kind == pa.float32() else kind.to_pandas_dtype())
+    if column.dtype == np.float64 and not np.array_equal(column, column.astype(np.float32), equal_nan=True):
+        kind = pa.float64()
+    return pa.array(column, kind)
 
 
 def _offsets(lengths: Sequence[int]) -> pa.Array:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 from marft.bank import AdapterBank
 from marft.chat import Chat
-from marft.config import Recipe
+from marft.config import Recipe, Remote
 from marft.engines.base import Engine
 from marft.engines.hf import FROZEN
+from marft.engines.remote import RemoteEngine, remotes_of
+from marft.engines.route import SCRIPTED
 from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode
 from marft.game import Game, Player
 from marft.games import make_game
 from marft.recipe import load_player
-from marft.rollout import SCRIPTED, Rollout
+from marft.rollout import Rollout
 from marft.seeds import derive
 
 
@@ -24,8 +27,12 @@ def make_rollout(
     bank: AdapterBank,
     engine: Engine,
     on_episode: Callable[[Episode], None] | None = None,
+    remotes: Mapping[str, Remote] | None = None,
 ) -> Rollout:
-    """A rollout of the recipe's game in which every policy of its team can answer."""
+    """A rollout of the recipe's game in which every policy of its team can answer.
+
+    remotes: the endpoints that may be asked; by default all that the team names.
+    """
     game = make_game(recipe.game.name, recipe.game.options)
     add_frozen(bank, [policy.frozen for policy in recipe.policies.values() if policy.frozen is not None])
     return Rollout(
@@ -40,7 +47,13 @@ def make_rollout(
         deadline=recipe.rollout.deadline,
         on_episode=on_episode,
         plan=recipe.rollout.plan,
+        remote=make_remote(remotes_of(recipe) if remotes is None else remotes),
     )
+
+
+def make_remote(remotes: Mapping[str, Remote]) -> RemoteEngine | None:
+    """What answers for remote seats, None without any. The processes of a launch share each spend limit."""
+    return RemoteEngine(remotes, processes=int(os.environ.get("WORLD_SIZE", "1"))) if remotes else None
 
 
 def game_maker(game: Game) -> Callable[[], Game]:

@@ -1,9 +1,9 @@
 """`model: tiny`: a small Qwen3 model and tokenizer made on the spot, so that everything runs without a hub.
 
 Both come from a seed. The tokenizer is a byte-level BPE learned from rendered play of the recipe's game; the model is
-warmed up on the play of all its scripted players, drawn at random for every seat. The players must differ in kind: with
-coin-flip play alone the output rows of the two move tokens stay nearly equal, and no adapter can push a move's
-probability far from one half.
+warmed up on the play of its scripted players, drawn at random for every seat, all alike or by the weights of
+`model.tiny.players`, which shape the prior. The players must differ in kind: with coin-flip play alone the output rows
+of the two move tokens stay nearly equal, and no adapter can push a move's probability far from one half.
 
 The result is a plain model folder in the cache (`MARFT_CACHE`, else ~/.cache/marft), keyed by everything it depends on.
 
@@ -37,7 +37,7 @@ from marft.seeds import derive
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same settings and players give another model, so that no stale cache is used."""
 
 ROLES = ("system", "user", "assistant")
@@ -46,9 +46,10 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-# A tag is one piece, so that an answer such as <A> is one token, and digits stand alone. What lies between may merge
-# across words: a game says the same sentences over and over, and each becomes a token or two. That halves a row.
-PIECES = r" ?<[A-Za-z_/]{1,32}>| ?\p{N}|\n|[^<>\p{N}\n]+|[<>]"
+# A tag is one piece, so that an answer such as <A> is one token, and so is a mark such as <<end>>; digits stand alone.
+# What lies between may merge across words: a game says the same sentences over and over, and each becomes a token or
+# two. That halves a row.
+PIECES = r" ?<<[A-Za-z_/]{1,32}>>| ?<[A-Za-z_/]{1,32}>| ?\p{N}|\n|[^<>\p{N}\n]+|[<>]"
 
 Script = list[tuple[Sequence[Message], str]]
 """One seat's side of an episode: what it heard and what it then said, turn by turn."""
@@ -90,10 +91,13 @@ def scripted_play(game: Game, settings: Tiny) -> list[Script]:
     """Both sides of `warmup_episodes` episodes between players drawn at random."""
     if not game.players:
         raise ModelError(f"model: tiny needs scripted players to learn the format of {game.name} from; it has none")
+    names = sorted(settings.players or game.players)
+    weights = [settings.players[name] for name in names] if settings.players else None
     scripts = []
     for number in range(settings.warmup_episodes):
         rng = random.Random(derive(settings.seed, "warmup", number))
-        players = {seat: game.players[rng.choice(sorted(game.players))] for seat in game.seats}
+        drawn = rng.choices(names, weights, k=len(game.seats)) if weights else [rng.choice(names) for _ in game.seats]
+        players = {seat: game.players[name] for seat, name in zip(game.seats, drawn, strict=True)}
         sides: dict[str, Script] = {seat: [] for seat in game.seats}
         game.reset(derive(settings.seed, "instance", number))
         while seats := game.acting():

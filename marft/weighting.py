@@ -33,6 +33,11 @@ def count_totals(row_N, turn_N, copies_N=None) -> Totals:
     return Totals(float(copies_N.sum()), float(_most(row_N, copies_N)[1]), float(_most(turn_N, copies_N)[1]))
 
 
+def divisor(aggregate: Aggregate, totals: Totals) -> float:
+    """What the batch's totals divide its loss by; weights under totals of 1 are those before that division."""
+    return max(getattr(totals, DIVIDES[aggregate.kind]), 1.0)
+
+
 def token_weights(
     aggregate: Aggregate,
     row_N,
@@ -100,3 +105,6 @@ WEIGHTS = {
     "row_sum": _row_sum,
     "sum_over": _sum_over,
 }
+
+DIVIDES = {"token_mean": "tokens", "row_mean": "rows", "turn_mean": "turns", "row_sum": "rows", "sum_over": "rows"}
+"""Which of the totals stands under the loss."""

@@ -97,5 +97,5 @@ class Known:
             answers.append(Completion(ids, [-0.5] * len(ids), "stop", 0))
         return answers
 
-    def end_sessions(self):
+    def end_sessions(self, start=""):
         pass

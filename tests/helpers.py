@@ -1,8 +1,11 @@
 """Slow and plain versions of what marft computes fast, and stand-ins for engines."""
 
+import asyncio
+
 import numpy as np
 
 from marft.engines.base import Completion
+from marft.errors import GameError
 
 MASK = 2**64 - 1
 
@@ -79,5 +82,38 @@ class Speaker:
         ids = [*self.chat.plain(said), self.chat.end_id] if isinstance(said, str) else list(said)
         return Completion(ids, [-0.5] * len(ids), "stop" if ids[-1] in self.chat.stop_ids else "length", 7)
 
-    def end_sessions(self):
+    def end_sessions(self, start=""):
         self.sessions_ended += 1
+
+
+class Delayed(Speaker):
+    """The same after some time, and by versions. `delay(request)`: seconds; `fails(request)`: the episode fails."""
+
+    shares_weights = False
+
+    def __init__(self, chat, say, delay, fails=lambda request: False):
+        super().__init__(chat, say)
+        self.delay, self.fails, self.versions, self.playing, self.ended = delay, fails, {}, 0, []
+
+    def publish(self, agent, version):
+        self.versions[agent] = version
+
+    def prepare(self, policies):
+        self.prepared = set(policies)
+
+    async def generate(self, requests):
+        self.playing += 1
+        try:
+            await asyncio.sleep(max(map(self.delay, requests)))
+        finally:
+            self.playing -= 1
+        if any(map(self.fails, requests)):
+            raise GameError("the game broke")
+        answers = await super().generate(requests)
+        for request, answer in zip(requests, answers, strict=True):
+            answer.version = self.versions[request.policy]
+        return answers
+
+    def end_sessions(self, start=""):
+        super().end_sessions(start)
+        self.ended.append(start)

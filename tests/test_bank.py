@@ -1,6 +1,7 @@
 """Many adapters on one base: kept apart, written as plain PEFT folders, refused where they do not fit."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -222,3 +223,22 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
     save_file({key: torch.zeros(2, 64) for key in load_file(path)}, path)
     with pytest.raises(ModelError, match="adapter of bob"):
         bank.load("bob", tmp_path / "alice")
+
+
+def test_threads_take_turns_and_each_hears_its_own_adapter():
+    bank = Rig(shaken=0.3).bank
+    ids = torch.arange(1, 17)[None]
+
+    def hear(name):
+        with bank.use(name), torch.no_grad():
+            return bank.hidden(ids, use_cache=False)
+
+    alone = {name: hear(name) for name in ("alice", "bob", None)}
+    assert not torch.allclose(alone["alice"], alone["bob"], atol=1e-3)
+
+    def many(name):
+        return [hear(name) for _ in range(30)]
+
+    with ThreadPoolExecutor(3) as pool:
+        for name, heard in zip(alone, pool.map(many, alone), strict=True):
+            assert all(torch.equal(one, alone[name]) for one in heard)

@@ -16,10 +16,11 @@ import knowledge
 from knowledge import Step, learnt
 
 from marft.config import Sampling
+from marft.engines.route import SCRIPTED
 from marft.engines.scripted import ScriptedEngine
 from marft.games import GAMES, deal_or_no_deal, make_game
 from marft.games.openspiel import SpielGame
-from marft.rollout import SCRIPTED, Plan, Rollout
+from marft.rollout import Plan, Rollout
 
 EPISODES = 400
 BESIDE = ["", "", "", " My secret is 7. ", "I have nothing. "]

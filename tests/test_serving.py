@@ -98,7 +98,7 @@ def test_a_run_goes_on_when_replicas_are_killed_while_episodes_are_played(tmp_pa
     run.servers()[-1].send_signal(signal.SIGKILL)
     family += run.family()
     assert run.end() == 0, run.text()
-    assert run.text().count("has ended; starting it again") >= 1
+    assert run.text().count("starting it again") >= 1
     assert "requests go elsewhere" in run.text()
     run.each_episode_once()
     assert gone(family)
@@ -111,7 +111,7 @@ def test_a_lone_replica_that_is_killed_or_hangs_is_started_and_fed_again(tmp_pat
     run.wait_for(run.reached(6))
     run.servers()[0].send_signal(signal.SIGSTOP)
     assert run.end() == 0, run.text()
-    assert "has ended; starting it again" in run.text()
+    assert run.text().count("starting it again") == 2
     assert "does not answer any more; starting it again" in run.text()
     run.each_episode_once()
 

@@ -89,11 +89,14 @@ def test_parquet_and_jsonl_give_back_what_was_written(folder, episodes):
         assert exactly(found) == exactly(episodes)
 
 
-def test_log_probs_are_kept_to_float32(tmp_path):
-    values = [-0.1, -1e-9, -123.456789, -1 / 3]
+@pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "float"), (np.float64, "double")])
+def test_log_probs_are_kept_as_they_are_in_no_more_room_than_they_need(tmp_path, dtype, kind):
+    values = [float(dtype(value)) for value in (-0.1, -1e-9, -123.456789, -1 / 3)]
     episode = Episode("e", "g", ("a",), {"a": "a"}, 1, turns=[Turn("a", 0, 0, "a", "", logprobs=values)])
     write_parquet([episode], tmp_path / "e.parquet")
-    assert read_parquet(tmp_path / "e.parquet")[0].turns[0].logprobs == [float(np.float32(value)) for value in values]
+    assert read_parquet(tmp_path / "e.parquet")[0].turns[0].logprobs == values
+    stored = pq.read_schema(tmp_path / "e.parquet").field("turn_logprobs").type
+    assert str(stored.value_type.value_type) == kind
     write_jsonl([episode], tmp_path / "e.jsonl")
     assert read_jsonl(tmp_path / "e.jsonl")[0].turns[0].logprobs == values
 

@@ -151,7 +151,7 @@ def test_a_frozen_seat_is_measured_as_it_is_frozen(adapters, by_hand, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"team": {"alice": "player", "bob": {"scripted": "cfr"}}}, ["team.bob", "scripted player cfr"]),
+        ({"team": {"alice": "player", "bob": {"scripted": "cfr"}}}, ["team.bob", "scripted:cfr", "no probabilities"]),
         ({"game": {"name": "kuhn_poker", "invalid": "forfeit"}}, ["game.invalid", "forfeit"]),
         ({"game": "prisoners_dilemma"}, ["prisoners_dilemma", "OpenSpiel"]),
     ],

@@ -101,6 +101,17 @@ def test_moves_are_one_token_and_any_text_reads_back(chat):
     assert chat.tokenizer.decode(chat.plain(text)) == text
 
 
+def test_a_message_in_doubled_brackets_is_three_tokens(cache, make_recipe):
+    from marft.games import make_game
+    from marft.tiny import scripted_play, train_tokenizer
+
+    settings = make_recipe(model={"tiny": {"vocabulary": 700, "warmup_episodes": 64}}).model.tiny
+    tokenizer = train_tokenizer(scripted_play(make_game("trust_and_split"), settings), settings)
+    for text in ("<<message_start>>I hold rock.<<message_end>>", "<<proposal_start>>5<<proposal_end>>"):
+        assert len(tokenizer.encode(text)) == 3
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 def test_warm_up_rows_are_what_a_rollout_would_ask_and_learn_only_what_the_seat_said(chat, make_recipe):
     from marft.games import make_game
     from marft.tiny import encode, scripted_play
@@ -116,6 +127,24 @@ def test_warm_up_rows_are_what_a_rollout_would_ask_and_learn_only_what_the_seat_
         assert chat.tokenizer.apply_chat_template(messages)["input_ids"] == ids
         learned = [token for token, own in zip(ids, said, strict=True) if own]
         assert chat.tokenizer.decode(learned) == "".join(f"{answer}<|end|>" for _, answer in script)
+
+
+def test_the_players_of_the_warm_up_are_drawn_by_their_weights(make_recipe):
+    from marft.games import make_game
+    from marft.tiny import scripted_play
+
+    def sides_that_always_say_b(players):
+        recipe = make_recipe(model={"tiny": {"players": players, "warmup_episodes": 1000}})
+        scripts = scripted_play(make_game(recipe.game.name, recipe.game.options), recipe.model.tiny)
+        assert len(scripts) == 2000
+        return sum(all(said == "<B>" for _, said in script) for script in scripts)
+
+    assert sides_that_always_say_b({"AllD": 1}) == 2000
+    # binomial with n = 2000, p = 3/4: mean 1500, standard deviation 19.4
+    assert abs(sides_that_always_say_b({"AllC": 1, "AllD": 3}) - 1500) < 4 * 19.4
+    # nobody named: AllD one of seven, and of the others only `random` says B thrice, in one of eight plays
+    rate = (1 + 1 / 8) / 7
+    assert abs(sides_that_always_say_b({}) - 2000 * rate) < 4 * (2000 * rate * (1 - rate)) ** 0.5
 
 
 def test_after_the_recipes_warm_up_play_is_valid_and_diverse(cache):

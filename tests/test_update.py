@@ -238,3 +238,20 @@ def test_low_precision_bases_carry_float32_adapters():
     assert {parameter.dtype for parameter in rig.bank.parameters("alice")} == {torch.float32}
     report = rig.updater.update(rig.learners["alice"], rig.rows(rig.play())["alice"])
     assert report["gap"] < 0.05
+
+
+def test_the_engine_is_checked_on_what_the_present_version_played_alone():
+    rig = Rig()
+    learner, rows = rig.learners["bob"], rig.rows(rig.play())["bob"]
+    assert all((row.version == 0).all() for row in rows)
+    for number, row in enumerate(rows):
+        if number:
+            row.version, row.engine = row.version - 1, row.engine - 3.0  # an older version said other things
+    report = rig.updater.update(learner, rows)
+    assert report["gap"] < 1e-4
+    assert report["gap_max"] < 1e-4
+    assert rig.updater.update(learner, rows)["gap"] != rig.updater.update(learner, rows)["gap"]  # nan: nobody is new
+    rig = Rig()
+    rows[0].engine = rows[0].engine - 0.2
+    with pytest.raises(EngineError, match=r"differ from the trainer's by 0\.2 on average"):
+        rig.updater.update(rig.learners["bob"], rows)

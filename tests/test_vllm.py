@@ -96,8 +96,30 @@ def test_a_publish_changes_that_agent_on_every_server_and_no_other(make_rig):
             "alice@3",
             "alice@4",
         }  # the newest, and what may be in play
-        assert sorted(path.name for path in rig.engine.folder.iterdir()) == ["alice@3", "alice@4", "bob@0"]
+        assert sorted(path.name for path in rig.engine.folder.iterdir()) == ["alice@4", "bob@0"]
     assert not list(rig.engine.folder.iterdir())
+
+
+def test_a_version_stays_as_long_as_somebody_speaks_with_it(make_rig):
+    with make_rig() as rig:
+        rig.publish()
+        long = rig.recipe.sampling.model_copy(update={"max_new_tokens": 300})
+        asks = [Request("alice", seed, rig.engine.probe, long) for seed in range(8)]
+
+        async def play():
+            asked = asyncio.create_task(rig.engine.generate(asks))
+            await asyncio.sleep(0.05)
+            rig.move("alice")
+            await asyncio.to_thread(rig.engine.publish, "alice", 1)
+            held = {path.name for path in rig.engine.folder.iterdir()}
+            return held if not asked.done() else None, await asked
+
+        held, made = asyncio.run(play())
+        assert [completion.version for completion in made] == [0] * 8
+        assert held is None or held == {"alice@0", "alice@1", "bob@0"}
+        rig.move("alice")
+        rig.engine.publish("alice", 2)
+        assert sorted(path.name for path in rig.engine.folder.iterdir()) == ["alice@2", "bob@0"]
 
 
 def older(rig, folder):

@@ -28,6 +28,11 @@ def warnings_for(
     if not isinstance(facts, Facts):
         return [*_of_table(algorithm, facts, advantage_U), *_of_settings(algorithm)]
     found = _of_settings(algorithm)
+    if facts.staleness:
+        found.append(
+            f"rollout.max_staleness is {facts.staleness}: what is trained on may be that many versions old, which "
+            f"off_policy {algorithm.off_policy.kind} corrects for"
+        )
     grouped = algorithm.baseline.kind in GROUPED and "instance" in algorithm.baseline.key
     if grouped and facts.group_size == 1 and not facts.branches:
         found.append(

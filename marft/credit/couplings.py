@@ -35,7 +35,8 @@ NEEDS = {
 class Facts:
     """What a recipe says besides its algorithm; None where it does not say.
 
-    steps: of an episode, where that is known. branches, cross, advance: of the rollout's plan.
+    steps: of an episode, where that is known. branches, cross, advance: of the rollout's plan. staleness: versions that
+    what is trained on may lie behind.
     """
 
     seats: int = 2
@@ -47,6 +48,7 @@ class Facts:
     branches: bool = False
     cross: bool = False
     advance: str = "all"
+    staleness: int = 0
 
 
 def needs_of(algorithm: Algorithm) -> tuple[str, ...]:

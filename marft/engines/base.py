@@ -15,10 +15,11 @@ DEFAULT = Sampling()
 class Request:
     """One completion to make.
 
-    policy: an agent's name, "frozen:…" or "scripted:…".
+    policy: an agent's name, "frozen:…", "scripted:…" or "remote:…".
     seed: all randomness of this completion; the same request gives the same completion whatever it is batched with.
     session: requests of one seat in one episode share it; a hint that the prompt extends an earlier one.
     view: what a scripted player sees instead of tokens.
+    messages: what a remote policy sees instead: the seat's whole conversation as (role, text).
     """
 
     policy: str
@@ -27,6 +28,7 @@ class Request:
     sampling: Sampling = DEFAULT
     session: str = ""
     view: Any = None
+    messages: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -46,13 +48,19 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Turns requests into completions."""
+    """Turns requests into completions.
+
+    shares_weights: whether it computes with the very weights that the trainer changes, so that nothing may be played
+    while an update is made.
+    """
+
+    shares_weights: bool
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Completions in the order of the requests."""
 
-    def end_sessions(self) -> None:
-        """No request will extend an earlier prompt any more: free what was kept for that."""
+    def end_sessions(self, start: str = "") -> None:
+        """No request of the sessions whose names begin so will come any more: free what was kept for them."""
 
 
 class Trained(Engine, Protocol):

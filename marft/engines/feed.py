@@ -40,10 +40,14 @@ class Served:
 
 
 class Feed:
-    """What is to be live. `current` maps a policy to what speaks for it now; `keep` older versions stay loaded."""
+    """What is to be live. `current` maps a policy to what speaks for it now; `keep` older versions stay loaded.
+
+    busy: whether requests under a name are in flight. removed: told of a folder that goes.
+    """
 
     def __init__(self, admin: Admin, probe: Sequence[int], dtype: str, limit: float | None, keep: int) -> None:
         self.admin, self.probe, self.dtype, self.limit, self.keep = admin, list(probe), dtype, limit, keep
+        self.busy: Callable[[str], bool] = lambda name: False
         self.removed: Callable[[Path], None] = lambda folder: None
         self.current: dict[str, Served] = {}
         self._older: dict[str, list[Served]] = {}
@@ -78,8 +82,10 @@ class Feed:
             older = self._older.setdefault(new.policy, [])
             if before is not None and before.name != new.name:
                 older.append(before)
-            while len(older) > self.keep:
-                self._take_back(older.pop(0), replicas())
+            for served in older[: max(0, len(older) - self.keep)]:
+                if not self.busy(served.name):  # a server that reads it again for a request would find nothing
+                    older.remove(served)
+                    self._take_back(served, replicas())
 
     def forget(self, policy: str, replicas: Sequence[Replica]) -> None:
         """A policy that speaks no more."""
@@ -100,6 +106,11 @@ class Feed:
                     self.admin.load(replica, served.name, served.place)
             for served in self.current.values():
                 self._check(replica, served)
+
+    def missing(self, replica: Replica) -> str | None:
+        """Something that speaks now and the replica does not hold."""
+        held = self.admin.adapters(replica)
+        return next((served.name for served in self.current.values() if served.name not in held), None)
 
     def close(self, replicas: Sequence[Replica]) -> None:
         """Take everything back that a server of somebody else's would be left with."""

@@ -3,6 +3,9 @@
 All requests that wait at the same moment, of all episodes, are batched by adapter; each conversation keeps its keys and
 values from turn to turn, so a turn costs its new tokens only. Randomness is drawn per request, so a completion does not
 depend on what it was batched with.
+
+The weights are the trainer's own, so nothing may be played while they change; an engine that plays `apart` keeps a copy
+of each agent's adapter as it was published, and its passes and the trainer's take turns on the bank.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from marft.sampling import pick, sampled_logprobs
 from marft.seeds import uniforms
 
 FROZEN = "frozen:"
+PLAYED = "played:{}"
+"""The bank's adapter that plays for an agent where the engine plays apart."""
 SHARED_PREFIX = 8
 """Fewest tokens in common for which a pass of its own pays."""
 
@@ -46,12 +51,38 @@ class _Slot:
     ids: list[int] = field(default_factory=list)
 
 
+class _Slots:
+    """The conversations that have a place in a policy's cache. `made`: how many places there are."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self._held: dict[str, _Slot] = {}
+        self._free: list[int] = []
+
+    def of(self, session: str) -> _Slot:
+        if session not in self._held:
+            self.made += not self._free
+            self._held[session] = _Slot(self._free.pop() if self._free else self.made - 1)
+        return self._held[session]
+
+    def end(self, start: str) -> None:
+        for session in [one for one in self._held if one.startswith(start)]:
+            self._free.append(self._held.pop(session).number)
+
+
 class HFEngine:
     """Completions from an AdapterBank. Policies are the bank's adapters; "frozen:base" is the bare base."""
 
     def __init__(
-        self, bank: AdapterBank, stop_ids: frozenset[int], *, max_batch: int = 512, reuse_cache: bool = True
+        self,
+        bank: AdapterBank,
+        stop_ids: frozenset[int],
+        *,
+        max_batch: int = 512,
+        reuse_cache: bool = True,
+        apart: bool = False,
     ) -> None:
+        self.shares_weights = not apart
         self.bank = bank
         self.stop_ids = np.array(sorted(stop_ids))
         self.max_batch = max_batch
@@ -63,7 +94,7 @@ class HFEngine:
         self._additive = _additive_mask(bank.base)
         self._waiting: list[tuple[Sequence[Request], asyncio.Future[list[Completion]]]] = []
         self._caches: dict[str, SlotCache] = {}
-        self._slots: dict[str, dict[str, _Slot]] = {}
+        self._slots: dict[str, _Slots] = {}
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         loop = asyncio.get_running_loop()
@@ -76,9 +107,16 @@ class HFEngine:
         return await answer
 
     def publish(self, agent: str, version: int) -> None:
-        """The bank's weights of `agent` are now `version`. They are shared, so only what is cached must go."""
-        self.versions[agent] = version
-        self._forget(agent)
+        """The bank's weights of `agent` are now `version`; what is cached of the old ones must go."""
+        with self.bank.lock:
+            if not self.shares_weights:
+                copy = PLAYED.format(agent)
+                if copy in self.bank.names:
+                    self.bank.overwrite(copy, agent)
+                else:
+                    self.bank.copy(agent, copy)
+            self.versions[agent] = version
+            self._forget(agent)
 
     def start(self) -> None:
         return None
@@ -89,9 +127,14 @@ class HFEngine:
     def close(self) -> None:
         self.end_sessions()
 
-    def end_sessions(self) -> None:
-        self._caches.clear()
-        self._slots.clear()
+    def end_sessions(self, start: str = "") -> None:
+        with self.bank.lock:
+            if start:
+                for slots in self._slots.values():
+                    slots.end(start)
+                return
+            self._caches.clear()
+            self._slots.clear()
 
     def _forget(self, policy: str) -> None:
         self._caches.pop(policy, None)
@@ -115,6 +158,10 @@ class HFEngine:
 
     def complete(self, requests: Sequence[Request]) -> list[Completion]:
         """Complete all requests now, in batches of one policy and one sampling setting."""
+        with self.bank.lock:
+            return self._complete(requests)
+
+    def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         batches: dict[tuple[str, Sampling], list[int]] = {}
         for number, request in enumerate(requests):
             batches.setdefault((request.policy, request.sampling), []).append(number)
@@ -143,10 +190,10 @@ class HFEngine:
 
         A slot serves one request at a time: of two with the same session in one call, the second gets another slot.
         """
-        slots = self._slots.setdefault(request.policy, {})
-        slot = slots.setdefault(request.session or f"#{number}", _Slot(len(slots)))
+        slots = self._slots.setdefault(request.policy, _Slots())
+        slot = slots.of(request.session or f"#{number}")
         if slot.number in taken:
-            slot = slots.setdefault(f"#{number}", _Slot(len(slots)))
+            slot = slots.of(f"#{number}")
         taken.add(slot.number)
         held, prompt = slot.ids, request.prompt_ids
         keep = min(len(held), len(prompt) - 1)
@@ -160,6 +207,8 @@ class HFEngine:
         self, policy: str, sampling: Sampling, requests: Sequence[Request], slots: Sequence[_Slot]
     ) -> list[Completion]:
         adapter = None if policy == f"{FROZEN}base" else policy
+        if not self.shares_weights and policy in self.versions:
+            adapter = PLAYED.format(policy)
         count = len(requests)
         seeds = np.array([request.seed for request in requests], dtype=np.uint64)
         tokens = np.zeros((count, sampling.max_new_tokens), dtype=np.int64)
@@ -215,7 +264,7 @@ class HFEngine:
         first, *others = (slots[number] for number in fresh)
         self._forward(policy, [prompts[0][:common]], [first])
         numbers = torch.tensor([slot.number for slot in others], device=self.bank.device)
-        self._caches[policy].copy(first.number, numbers, common, len(self._slots[policy]))
+        self._caches[policy].copy(first.number, numbers, common, self._slots[policy].made)
         for slot in others:
             slot.ids.extend(first.ids)
 
@@ -233,7 +282,7 @@ class HFEngine:
         length = int((starts + sizes).max())
         cache = self._caches.setdefault(policy, SlotCache())
         numbers = torch.tensor([slot.number for slot in slots], device=device)
-        cache.aim(numbers, positions, length, len(self._slots[policy]))
+        cache.aim(numbers, positions, length, self._slots[policy].made)
         masks = {kind: attention_mask(positions, length, window) for kind, window in self._windows.items()}
         if self._additive is not None:
             masks = {kind: (~mask).to(self._additive) * torch.finfo(self._additive).min for kind, mask in masks.items()}

@@ -31,7 +31,9 @@ def make_engine(recipe: Recipe, base: Base, bank: AdapterBank, folder: Path, wor
     """Every process of a launch calls it; servers are started by the main one, `start` waits for them."""
     settings = recipe.engine
     if settings.kind == "hf":
-        return HFEngine(bank, base.chat.stop_ids, max_batch=settings.max_batch, reuse_cache=settings.reuse_cache)
+        apart = recipe.rollout.max_staleness > 0
+        rest = {"max_batch": settings.max_batch, "reuse_cache": settings.reuse_cache, "apart": apart}
+        return HFEngine(bank, base.chat.stop_ids, **rest)
     from marft.engines.vllm import VLLMEngine, server_urls
     from marft.serve.fleet import Fleet
     from marft.serve.hub import Hub

@@ -13,6 +13,8 @@ from marft.game import Player
 class ScriptedEngine:
     """Answers requests whose policy is "scripted:NAME" by calling that player on the request's view."""
 
+    shares_weights = False
+
     def __init__(self, players: Mapping[str, Player]) -> None:
         self.players = players
 
@@ -29,5 +31,5 @@ class ScriptedEngine:
             raise GameError(f"player {request.policy} returned {text!r}, not a text")
         return Completion([], [], "stop", text=text)
 
-    def end_sessions(self) -> None:
+    def end_sessions(self, start: str = "") -> None:
         return None

@@ -14,7 +14,7 @@ import os
 import random
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -77,11 +77,14 @@ class VLLMEngine:
         self._score, self._save, self._mark = score, save, mark
         self.admin = Admin(key)
         self.balancer = Balancer(self.settings.balance)
-        keep = getattr(recipe.rollout, "max_staleness", 0) + 1
+        staleness = recipe.rollout.max_staleness
+        keep = staleness + 1 if staleness else 0
         self.hub = hub
         self.feed = Feed(self.admin, probe, recipe.model.dtype, self.settings.canary, keep)
         if hub is not None:
             self.feed.removed = hub.withdraw
+        self._asked: Counter[str] = Counter()
+        self.feed.busy = lambda name: self._asked[name] > 0
         self.replicas: dict[str, Replica] = {}
         self.retries = 0
         self._lock = threading.Lock()
@@ -109,8 +112,7 @@ class VLLMEngine:
         """Wait until the servers are well: those of the launch all of them, of given addresses at least one."""
         wanted = len(self.replicas) if self.fleet is not None else 1
         deadline = self.fleet.launch.start_deadline if self.fleet is not None else self.settings.recover_deadline
-        if self.main:
-            self.feed.publish(self._served(f"{FROZEN}{BASE}", 0, BASE, None), lambda: [])
+        self.feed.publish(self._served(f"{FROZEN}{BASE}", 0, BASE, None), lambda: [])
         self.watch.start()
         until = time.monotonic() + deadline
         while sum(replica.up for replica in list(self.replicas.values())) < wanted:
@@ -178,6 +180,8 @@ class VLLMEngine:
         with self.feed.lock:
             if self.main:
                 self.feed.restore(replica)
+            elif missing := self.feed.missing(replica):
+                raise Unwell(f"{missing} was not loaded yet")
             self._up(replica)
 
     # Requests
@@ -225,6 +229,7 @@ class VLLMEngine:
         body = request_body(served.name, request.prompt_ids, request.sampling, request.seed, self._stop_list)
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout(self.settings.request_deadline)
+        self._asked[served.name] += 1
         try:
             async with limit:
                 replica.running[limit] = loop
@@ -239,6 +244,7 @@ class VLLMEngine:
             raise Unwell(f"{type(error).__name__} {error}".rstrip()) from None
         finally:
             replica.running.pop(limit, None)
+            self._asked[served.name] -= 1
         check_status(response.status_code, response.content, "/v1/completions")
         size, most = len(request.prompt_ids), request.sampling.max_new_tokens
         return read_completion(response.content, size, most, self.stop_ids, served.version)
@@ -295,9 +301,9 @@ class VLLMEngine:
             while waiting:
                 _wake(waiting.popleft())
 
-    def end_sessions(self) -> None:
+    def end_sessions(self, start: str = "") -> None:
         with self._lock:
-            self.balancer.clear()
+            self.balancer.clear(start)
 
     def _client(self, loop: asyncio.AbstractEventLoop) -> httpx.AsyncClient:
         """Connections belong to an event loop; those of a loop that is closed are gone with it."""
@@ -327,7 +333,9 @@ class VLLMEngine:
 
     def _down(self, replica: Replica, why: str) -> None:
         with self._lock:
-            was, replica.state, replica.reason = replica.state, "down", why
+            was, replica.reason = replica.state, why
+            if was == "up":  # one that is starting stays so, whatever late news there is of its former life
+                replica.state = "down"
             if replica.url in self.replicas:
                 self.balancer.set_health(replica.url, False)
             running = list(replica.running.items())

@@ -45,7 +45,7 @@ def adapter_slots(recipe: Recipe) -> int:
     """
     frozen = {policy.frozen for policy in recipe.policies.values() if policy.frozen not in (None, BASE)}
     past = {policy.past for policy in recipe.policies.values() if policy.past is not None}
-    staleness = getattr(recipe.rollout, "max_staleness", 0)
+    staleness = recipe.rollout.max_staleness
     return len(recipe.agents) * (staleness + 2) + len(frozen) + len(past) * (recipe.past.keep + 1)
 
 

@@ -100,7 +100,7 @@ class Keeper:
         replica.state, replica.reason = "up", ""
 
     def _down(self, replica: Replica, why: str) -> None:
-        replica.state, replica.reason = "down", why
+        replica.state, replica.reason = ("down" if replica.up else replica.state), why
         logger.warning("serve: %s: %s", replica.url, why)
 
     def _fatal(self, error: EngineError) -> None:

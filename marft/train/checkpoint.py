@@ -32,12 +32,14 @@ from marft.train.optimizer import Learner
 
 @dataclass
 class Progress:
-    """Where a run stands. update: the next one to make. credit: what credit blocks remember between updates."""
+    """Where a run stands. update: the next one to make. credit: what credit blocks remember between updates. source:
+    what the source of episodes has to know."""
 
     update: int = 0
     episodes: int = 0
     tokens: int = 0
     credit: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(

@@ -34,6 +34,9 @@ MAY_CHANGE = (
 )
 """Recipe keys that may differ when a run is resumed; they change nothing about the updates already made."""
 
+REMOTE_MAY_CHANGE = ("key_env", "spend_limit", "timeout", "retries", "concurrency")
+"""The same of each entry under `remotes`."""
+
 VERSIONS = ("marft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
 
@@ -122,7 +125,7 @@ class RunFolder:
         before = _flat(yaml.safe_load(dump_recipe(stored)))
         now = _flat(yaml.safe_load(dump_recipe(recipe)))
         for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
+            if before.get(key) != now.get(key) and not _may_change(key):
                 raise RunFolderError(
                     f"{key} is {now.get(key)!r} in the recipe but {before.get(key)!r} in the run that {self.path} "
                     "holds; set it back, or start another run with --out"
@@ -154,6 +157,11 @@ def facts(recipe: Recipe) -> dict[str, Any]:
         "machine": {"system": platform.system(), "processor": platform.machine(), "cpus": os.cpu_count()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def _may_change(key: str) -> bool:
+    section, _, rest = key.partition(".")
+    return key.startswith(MAY_CHANGE) or (section == "remotes" and rest.partition(".")[2] in REMOTE_MAY_CHANGE)
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

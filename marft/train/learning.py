@@ -82,8 +82,9 @@ class Learning:
             rows = build_rows(episodes, same_U=same_U)
             views = self._views(episodes)
             values = self.critic.values(views) if self.critic is not None else []
-            batch = self._gathered(episodes, rows, views, values, same_U)
-            shares, state, advantage = self._credited(batch, rows, same_U, state)
+            part = self.part(episodes, rows, same_U, views, values)
+            batch = join(self.workers.gather([part]), self.workers.rank)
+            shares, state, advantage = self.credited(batch, rows, same_U, state)
         with clock("update"):
             critic = self._teach_critic(batch, views, number, state)
             reports: dict[str, dict[str, float]] = {}
@@ -129,15 +130,15 @@ class Learning:
             )
         return views
 
-    def _gathered(
+    def part(
         self,
         episodes: Sequence[Episode],
         rows: Mapping[str, Sequence[Row]],
-        views: Sequence[View],
-        values: Sequence[np.ndarray],
         same_U: np.ndarray,
-    ) -> Batch:
-        """This process's turn table with the columns that need a model, joined with those of the others."""
+        views: Sequence[View] = (),
+        values: Sequence[np.ndarray] = (),
+    ) -> Part:
+        """The turn table of these episodes, with the columns that need a model."""
         roles = {seat: policy.role for seat, policy in self.recipe.team.items() if policy.role is not None}
         table = turn_table(episodes, roles, {"observation"} if "observations" in self.needs else ())
         if "kl_in_reward" in self.needs:
@@ -146,8 +147,7 @@ class Learning:
         value_N = None
         if self.critic is not None:
             table["value_U"], value_N = _spread(views, values, table)
-        parts = self.workers.gather([Part(table, value_N, [episode.group for episode in episodes])])
-        return join(parts, self.workers.rank)
+        return Part(table, value_N, [episode.group for episode in episodes])
 
     def _kl(self, rows: Mapping[str, Sequence[Row]], turns: int) -> np.ndarray:
         """(U,) the estimated KL to the anchor of each turn: the sum over its tokens, of the policy that sampled."""
@@ -164,7 +164,7 @@ class Learning:
 
     # Credit
 
-    def _credited(
+    def credited(
         self, batch: Batch, rows: Mapping[str, Sequence[Row]], same_U: np.ndarray, state: dict[str, Any]
     ) -> tuple[dict[str, list[Row]], dict[str, Any], np.ndarray]:
         """learner -> the rows it learns from, with their advantages; credit's memory; the advantages."""

@@ -1,13 +1,13 @@
-"""The training run: play, score, credit, update, publish, record, save; then again.
+"""The training run: take episodes, score, credit, update, publish, record, save; then again.
 
 This file only puts the parts in order and owns what they share: the accelerator, the run folder, the engine. Every
 decision it takes from the recipe; every random number follows from the recipe's seed and the update's number, so a
-resumed run plays the very episodes that the killed one would have played.
+resumed run plays the very episodes that the killed one would have played (but for one that plays meanwhile, where
+versions depend on the clock). Where episodes come from is the business of `marft.train.source`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import gc
@@ -28,38 +28,46 @@ from marft.credit.advice import warnings_for
 from marft.engines.base import Trained
 from marft.engines.make import make_engine
 from marft.episode import Episode, finished, learnable
-from marft.errors import ModelError, RecipeError, RunFolderError
+from marft.errors import EngineError, ModelError, RecipeError, RunFolderError
+from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import Base, load_base, pick_device
 from marft.recipe import facts_of
 from marft.rewards import load_reward
-from marft.rollout import Rollout, plan_update
 from marft.scoring import Scorer
 from marft.seeds import derive
 from marft.store import write_parquet
-from marft.team import make_rollout
+from marft.team import add_frozen, make_rollout
+from marft.train.asynchronous import Asynchronous
 from marft.train.checkpoint import Progress, latest_checkpoint, load_checkpoint, prune_checkpoints, save_checkpoint
 from marft.train.clock import Clock
 from marft.train.folder import RunFolder
 from marft.train.learning import Learning, Lesson
 from marft.train.optimizer import Learner, make_learner
 from marft.train.past import PastSelves
+from marft.train.piecewise import Piecewise
 from marft.train.progress import Display
+from marft.train.source import Replay, Source, Supply, Synchronous
 from marft.train.table import score_all
 from marft.train.workers import Workers
 
 logger = logging.getLogger("marft")
 
 
-def train(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Run the recipe in the folder `out`; returns the folder. Every process of a launch calls it."""
+def train(
+    recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = False, replay: Path | None = None
+) -> Path:
+    """Run the recipe in the folder `out`; returns the folder. Every process of a launch calls it.
+
+    replay: the folder of an earlier run, whose episodes are trained on; nothing is played then.
+    """
     workers = Workers(_accelerator(recipe, out))
     folder = RunFolder(out)
     with contextlib.closing(folder):
         if workers.main:
             folder.open(recipe, resume=resume, overwrite=overwrite)
         try:
-            trainer = Trainer(recipe, folder, workers)
+            trainer = Trainer(recipe, folder, workers, replay)
         except BaseException:
             folder.abandon()
             raise
@@ -91,14 +99,16 @@ def _accelerator(recipe: Recipe, out: Path) -> Accelerator:
 class Trainer:
     """One run in one process. `run` makes all updates that are left."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, workers: Workers) -> None:
+    def __init__(self, recipe: Recipe, folder: RunFolder, workers: Workers, replay: Path | None = None) -> None:
         self.recipe, self.folder, self.workers = recipe, folder, workers
         set_seed(derive(recipe.seed, "torch", workers.rank) % 2**32)
         self.base = self._load_base()
         self.bank = AdapterBank(self.base.model)
         self.learners = {name: self._learner(name) for name in recipe.agents}
-        self.engine: Trained = make_engine(recipe, self.base, self.bank, folder.path, workers)
-        self.rollout: Rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
+        self.engine: Trained | None = None
+        if replay is None:
+            self.engine = make_engine(recipe, self.base, self.bank, folder.path, workers)
+        self.source = self._source(replay)
         self.rewards = {
             reward.name or (reward.use if number == 0 else f"{reward.use}#{number}"): (
                 load_reward(reward.use, reward.options, f"rewards[{number}]"),
@@ -110,15 +120,14 @@ class Trainer:
         self.scorer = Scorer(self.bank, recipe.train.token_budget, self.base.chat.plain)
         self.past = PastSelves(recipe, self.bank, folder.path / "past")
         self.progress = Progress()
-        self.loop = asyncio.Runner()
         self._warned: set[str] = set()
 
     def run(self) -> None:
         self._restore()
         self._warn(warnings_for(self.recipe.algorithm, facts_of(self.recipe)))
-        self.engine.start()
-        for name, learner in self.learners.items():
-            self.engine.publish(name, learner.version)
+        if self.engine is not None:
+            self.engine.start()
+        self._publish()
         self._start_trackers()
         gc.collect()
         gc.freeze()  # what is loaded now stays; scanning it again and again took a fifth of a tiny model's rollout
@@ -138,32 +147,27 @@ class Trainer:
             self.workers.accelerator.end_training()
 
     def close(self) -> None:
-        self.engine.close()
-        self.loop.close()
+        self.source.close()
+        if self.engine is not None:
+            self.engine.close()
 
     def step(self) -> dict[str, float]:
         """One update: returns its line of metrics."""
         clock = Clock()
         update = self.progress.update
         with clock("rollout"):
-            self.past.follow(self.learners, write=self.workers.main)
-            plans = plan_update(self.recipe, update, {name: one.version for name, one in self.learners.items()})
-            mine = self.workers.mine(plans, [plan.group for plan in plans])
-            self.engine.prepare(sorted({policy for plan in plans for policy in plan.team.values()}))
-            played = self.loop.run(self.rollout.play(mine))
-            episodes = learnable(played)
-        with clock("credit"):
-            score_all(episodes, self.rewards, self.scorer)
-        lesson = self.learning.learn(episodes, update, self.progress.credit, clock)
+            self.past.follow(self.learners, write=self.workers.main, keep=self.source.in_use())
+        pieces = self.recipe.rollout.pipeline and self.engine is not None
+        supply, lesson = (self._pieces if pieces else self._whole)(update, clock)
+        played, episodes = supply.played, learnable(supply.played)
         self.progress.credit = lesson.state
         with clock("update"):
-            for name, learner in self.learners.items():
-                self.engine.publish(name, learner.version)
+            self._publish()
         with clock("store"):
             shard = f"-{self.workers.rank}" if self.workers.size > 1 else ""
             write_parquet(played, self.folder.path / "episodes" / f"update-{update:06d}{shard}.parquet")
             failed = len(played) - len(episodes)
-            metrics = self._metrics(episodes, lesson, failed)
+            metrics = self._metrics(episodes, lesson, failed) | supply.gauges
         if self.workers.main:
             self._warn(warnings_for(self.recipe.algorithm, lesson.table, lesson.advantage))
         self.progress.update += 1
@@ -172,11 +176,59 @@ class Trainer:
         counts = {"episodes": self.progress.episodes, "trained_tokens": self.progress.tokens}
         return {"update": update} | metrics | counts | clock.seconds
 
+    def _whole(self, update: int, clock: Clock) -> tuple[Supply, Lesson]:
+        """The update's episodes, and then what is learned from them."""
+        with clock("rollout"):
+            supply = self._taken(update)
+        episodes = learnable(supply.played)
+        with clock("credit"):
+            score_all(episodes, self.rewards, self.scorer)
+        return supply, self.learning.learn(episodes, update, self.progress.credit, clock)
+
+    def _taken(self, update: int) -> Supply:
+        """The update's episodes. Where nobody can play any more, what was learned so far is saved, not to be lost.
+
+        In a launch of several processes it is not: the others may never come to that point.
+        """
+        try:
+            return self.source.take(update, self._versions())
+        except EngineError:
+            newest = latest_checkpoint(self.folder.checkpoints)
+            if self.workers.size == 1 and update and (newest is None or newest.name != f"update-{update:06d}"):
+                self._save()
+            raise
+
+    def _pieces(self, update: int, clock: Clock) -> tuple[Supply, Lesson]:
+        """The same with groups learned from as they come; the clock counts as rollout what is waited for."""
+        lesson, played = Piecewise(self.learning, update, clock), []
+        coming = self.source.stream(update, self._versions())
+        while True:
+            with clock("rollout"):
+                groups = next(coming, None)
+            if groups is None:
+                break
+            episodes = learnable(groups)
+            with clock("credit"):
+                score_all(episodes, self.rewards, self.scorer)
+            lesson.add(episodes)
+            played.extend(groups)
+        played.sort(key=lambda episode: (episode.failed, episode.group))
+        return Supply(played, {}), lesson.finish()
+
+    def _versions(self) -> dict[str, int]:
+        return {name: learner.version for name, learner in self.learners.items()}
+
+    def _publish(self) -> None:
+        if self.engine is not None:
+            for name, version in self._versions().items():
+                self.engine.publish(name, version)
+            self.workers.wait()  # the main process has done it on the servers, if there are any
+
     def _metrics(self, episodes: Sequence[Episode], lesson: Lesson, failed: int) -> dict[str, float]:
         """Everything there is to report about an update, on every process the same."""
         if self.workers.size > 1:
             episodes = self.workers.gather([_light(episode) for episode in episodes])
-        game = self.rollout.make_game()
+        game = make_game(self.recipe.game.name, self.recipe.game.options)
         metrics = {f"game/{key}": value for key, value in game.metrics(finished(episodes)).items()}
         for name in self.rewards:
             values = [math.fsum(map(math.fsum, episode.terms[name].values())) for episode in episodes]
@@ -206,6 +258,7 @@ class Trainer:
 
     def _save(self) -> float:
         began = time.perf_counter()
+        self.progress.source = self.source.state()
         if self.workers.main:
             save_checkpoint(self.folder.checkpoints, self.bank, self.learners, self.progress, self.learning.critic)
             prune_checkpoints(self.folder.checkpoints, self.recipe.train.keep_last)
@@ -218,6 +271,7 @@ class Trainer:
         if found is not None:
             self.progress = load_checkpoint(found, self.bank, self.learners, self.learning.critic)
             self.learning.refresh_anchors()
+        self.source.restore(self.progress.update, self.progress.source)
         if self.workers.main:
             self.folder.keep_until(self.progress.update)
         self.workers.wait()
@@ -229,6 +283,15 @@ class Trainer:
             raise ModelError(f"model.device: {wanted} is asked for, but there is only {device.type}; set auto")
         with self.workers.accelerator.main_process_first():
             return load_base(self.recipe, device)
+
+    def _source(self, replay: Path | None) -> Source:
+        recipe = self.recipe
+        if replay is not None:  # a reward may ask what a frozen policy thinks
+            add_frozen(self.bank, [policy.frozen for policy in recipe.policies.values() if policy.frozen is not None])
+            return Replay(recipe, replay, self.workers)
+        rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
+        meanwhile = recipe.rollout.max_staleness or recipe.rollout.pipeline
+        return (Asynchronous if meanwhile else Synchronous)(recipe, rollout, self.workers)
 
     def _learner(self, name: str) -> Learner:
         agent = self.recipe.agents[name]

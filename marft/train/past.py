@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from marft.bank import AdapterBank
@@ -19,14 +19,17 @@ class PastSelves:
         self.recipe, self.bank, self.folder = recipe, bank, folder
         self.agents = sorted({policy.past for policy in recipe.policies.values() if policy.past is not None})
 
-    def follow(self, learners: Mapping[str, Learner], write: bool) -> None:
-        """Bring the bank to the learners' present versions; `write`: whether this process stores what is new."""
+    def follow(self, learners: Mapping[str, Learner], write: bool, keep: Collection[str] = ()) -> None:
+        """Bring the bank to the learners' present versions.
+
+        write: whether this process stores what is new. keep: those that still play stay, however old.
+        """
         for agent in self.agents:
             version = learners[agent].version
             due = {PAST.format(agent, number): number for number in self.recipe.past.versions(version)}
             held = [name for name in self.bank.names if name.startswith(PAST.format(agent, ""))]
             for name in held:
-                if name not in due:
+                if name not in due and name not in keep:
                     self.bank.remove(name)
             for name, number in due.items():
                 if name in self.bank.names:

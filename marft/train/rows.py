@@ -24,7 +24,8 @@ class Row:
     engine: (N,) log-probs under the engine's policy. advantage: (N,). turn: (N,) index of the turn in the turn table.
     token: (N,) index among all sampled tokens of the batch, turn after turn. place: (N,) the number of the turn among
     its seat's turns. copies: (N,) how often a token counts. episode: its number in the batch. foreign: whether another
-    agent than the one that learns from it sampled it.
+    agent than the one that learns from it sampled it. version: (N,) the policy version that sampled; None for the
+    present one.
     """
 
     agent: str
@@ -38,6 +39,7 @@ class Row:
     copies: np.ndarray
     episode: int = 0
     foreign: bool = False
+    version: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,8 +47,15 @@ class Row:
     def only(self, keep_N: np.ndarray) -> Row:
         """The row with these of its targets, cut after the last of them."""
         end = int(self.targets[keep_N].max(initial=-1)) + 1
-        names = ("targets", "engine", "turn", "token", "place", "advantage", "copies")
+        names = ["targets", "engine", "turn", "token", "place", "advantage", "copies"]
+        names += ["version"] if self.version is not None else []
         return replace(self, ids=self.ids[:end], **{name: getattr(self, name)[keep_N] for name in names})
+
+    def played_by(self, version: int) -> np.ndarray:
+        """(N,) whether the learner's own policy of this version sampled the token."""
+        if self.foreign:
+            return np.zeros(len(self.targets), dtype=bool)
+        return np.ones(len(self.targets), dtype=bool) if self.version is None else self.version == version
 
 
 def build_rows(
@@ -114,6 +123,7 @@ def _row(
     owner: list[int] = []
     token: list[int] = []
     places: list[int] = []
+    versions: list[int] = []
     for turn in turns:
         ids.extend(turn.prompt_ids)
         number, count = numbers[id(turn)], len(turn.completion_ids)
@@ -123,6 +133,7 @@ def _row(
             owner.extend([number] * count)
             token.extend(range(offset_U[number], offset_U[number] + count))
             places.extend([place] * count)
+            versions.extend([turn.version] * count)
         ids.extend(turn.completion_ids)
         place += 1
     turn_N = np.array(owner, dtype=np.int64)
@@ -137,4 +148,5 @@ def _row(
         place=np.array(places, dtype=np.int64),
         copies=np.ones(len(turn_N)),
         episode=episode,
+        version=np.array(versions, dtype=np.int64),
     )

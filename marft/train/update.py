@@ -2,7 +2,7 @@
 
 Micro-batches only bound memory: token weights are fixed for the whole batch beforehand, so the gradient is that of the
 batch, however it is cut and over however many processes it is spread. Nothing is changed before the gradient is
-complete and the engine has been found to agree with the trainer.
+complete and the engine has been found to agree with the trainer, on what the present version played.
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ from marft.config import Sampling, Train
 from marft.credit.order import stop_early
 from marft.errors import EngineError
 from marft.logprobs import TokenScores
-from marft.loss import Batch, Totals, clipping_bias, correct_clipping, count_totals, policy_loss, token_weights
+from marft.loss import (
+    Batch,
+    Totals,
+    clipping_bias,
+    correct_clipping,
+    count_totals,
+    divisor,
+    policy_loss,
+    token_weights,
+)
 from marft.scoring import Scorer
 from marft.seeds import derive
 from marft.train.optimizer import Learner, apply_gradient, flat_gradient, flatten, learning_rate
@@ -31,13 +40,30 @@ from marft.train.workers import Workers
 
 @dataclass
 class _Job:
-    """One call of `update`: who learns, by what, in which update of the run, and which mini-batch it is at."""
+    """One call of `update`: who learns, by what, in which update of the run, and which mini-batch it is at.
+
+    version: the learner's at the update's start.
+    """
 
     learner: Learner
     algorithm: Algorithm
     number: int
-    entropy_history: float | None
+    version: int
+    entropy_history: float | None = None
     minibatch: int = 0
+
+
+@dataclass
+class Sums:
+    """An agent's gradient while rows of its one step still come in; it adds up in the parameters, undivided.
+
+    report: likewise undivided. totals: of this process's rows, what the step will divide by.
+    """
+
+    job: _Job
+    report: dict[str, float] = field(default_factory=dict)
+    totals: tuple[float, ...] = (0.0, 0.0, 0.0)
+    bias: Tensor | None = None
 
 
 @dataclass
@@ -77,7 +103,8 @@ class Updater:
         `policy_loss`.
         """
         number = learner.version if number is None else number
-        job = _Job(learner, algorithm or self.algorithm, number, entropy_history)
+        version = learner.version if first else learner.version - 1
+        job = _Job(learner, algorithm or self.algorithm, number, version, entropy_history)
         old = self._old_logprobs(learner, rows)
         reports: list[dict[str, float]] = []
         for job.minibatch, part in enumerate(self._parts(learner, len(rows), number)):
@@ -91,6 +118,37 @@ class Updater:
         mean = {key: float(np.mean([report[key] for report in made])) for key in made[0]}
         counts = {key: sum(report[key] for report in made) for key in ("tokens", "trained")}
         return mean | counts | {key: made[0][key] for key in ("gap", "gap_max")} | {"steps": float(len(reports))}
+
+    def begin(self, learner: Learner, number: int) -> Sums:
+        """Start a step whose rows come in pieces; weights stay as they are until its `finish`."""
+        learner.optimizer.zero_grad(set_to_none=True)
+        return Sums(_Job(learner, self.algorithm, number, learner.version))
+
+    def add(self, sums: Sums, rows: Sequence[Row]) -> None:
+        """The gradient of further rows, whole groups; processes need not call it equally often."""
+        if not rows:
+            return
+        report, bias = self._accumulate(sums.job, rows, None, Totals(1.0, 1.0, 1.0), sample=not sums.report)
+        for key, value in report.items():
+            known = sums.report.get(key, 0.0)
+            sums.report[key] = max(known, value) if key == "gap_max" else known + value
+        sums.totals = tuple(map(sum, zip(sums.totals, _count(rows), strict=True)))
+        if bias is not None:
+            sums.bias = bias if sums.bias is None else sums.bias + bias
+
+    def finish(self, sums: Sums) -> dict[str, float]:
+        """The step along the gradient of all rows, as `update` would have made it; every process calls it."""
+        job = sums.job
+        whole = divisor(job.algorithm.aggregate, self._summed(sums.totals))
+        report = {key: value if key in UNDIVIDED else value / whole for key, value in sums.report.items()}
+        parameters = self.bank.parameters(job.learner.name)
+        if job.algorithm.ratio.correct_clipping:
+            zero = flatten([None] * len(parameters), parameters)
+            sums.bias = zero if sums.bias is None else sums.bias / whole
+        report = {"gap_max": 0.0} | report
+        report = self._descend(job, report, sums.bias, flat_gradient(parameters) / whole, check=True)
+        job.learner.version += 1
+        return report | {"steps": 1.0}
 
     def _parts(self, learner: Learner, count: int, number: int) -> Iterator[np.ndarray]:
         """Row numbers of each optimizer step; shuffled only where there are several in a pass."""
@@ -134,16 +192,23 @@ class Updater:
 
     def _step(self, job: _Job, rows: Sequence[Row], old: list[Tensor] | None, check: bool) -> dict[str, float]:
         """One optimizer step on `rows`; none where no process has any, since momentum alone would move the adapter."""
+        job.learner.optimizer.zero_grad(set_to_none=True)  # what a step that failed may have left
+        report, bias = self._accumulate(job, rows, old, self._summed(_count(rows)))
+        return self._descend(job, report, bias, flat_gradient(self.bank.parameters(job.learner.name)), check)
+
+    def _descend(
+        self, job: _Job, report: dict[str, float], bias: Tensor | None, flat: Tensor, check: bool
+    ) -> dict[str, float]:
+        """Sum gradient and report over the processes and make the step."""
         learner = job.learner
         parameters = self.bank.parameters(learner.name)
-        learner.optimizer.zero_grad(set_to_none=True)  # what a step that failed may have left
         rate = learning_rate(learner.settings, job.number, self.train.updates)
-        report, bias = self._accumulate(job, rows, old)
-        flat = self.workers.sum(flat_gradient(parameters))
+        flat = self.workers.sum(flat)
         report = self._totals(report)
+        measured = report.pop("now_weight")
         if not report["trained"]:
             return report | {"grad_norm": 0.0, "learning_rate": rate}
-        if check:
+        if check and measured:
             self._check_gap(learner, report)
         if bias is not None:
             bias = self.workers.sum(bias)
@@ -155,19 +220,21 @@ class Updater:
         apply_gradient(learner.optimizer, parameters, flat, rate, learner.settings.max_grad_norm)
         return report | {"grad_norm": norm, "learning_rate": rate}
 
+    def _summed(self, counts: Sequence[float]) -> Totals:
+        """The totals over all processes."""
+        sums = torch.tensor(counts, dtype=torch.float64, device=self.bank.device)
+        return Totals(*self.workers.sum(sums).tolist())
+
     def _accumulate(
-        self, job: _Job, rows: Sequence[Row], old: list[Tensor] | None
+        self, job: _Job, rows: Sequence[Row], old: list[Tensor] | None, totals: Totals, sample: bool = True
     ) -> tuple[dict[str, float], Tensor | None]:
         """Forward and backward over all micro-batches; gradients add up in the parameters.
 
-        Returns the report, and the gradient of the clipping bias where the algorithm corrects for it.
+        totals: what the weights are shares of. sample: whether to measure a KL that is not in the loss. Returns the
+        report, and the gradient of the clipping bias where the algorithm corrects for it.
         """
         algorithm, device = job.algorithm, self.bank.device
-        row_N = np.repeat(np.arange(len(rows)), [len(row.targets) for row in rows])
-        turn_N = np.concatenate([row.turn for row in rows]) if rows else np.zeros(0, dtype=np.int64)
-        copies_N = np.concatenate([row.copies for row in rows]) if rows else np.zeros(0)
-        counts = torch.tensor(count_totals(row_N, turn_N, copies_N), dtype=torch.float64, device=device)
-        totals = Totals(*self.workers.sum(counts).tolist())
+        row_N, turn_N, copies_N = _ids(rows)
         weight_N = token_weights(algorithm.aggregate, row_N, turn_N, totals, torch.float64, copies_N)
         weights = weight_N.split([len(row.targets) for row in rows])
         report: dict[str, float] = {"tokens": float(sum(map(len, rows))), "trained": float(len(row_N)), "gap_max": 0.0}
@@ -176,7 +243,7 @@ class Updater:
         in_loss = algorithm.kl.coef and algorithm.kl.where == "loss"
         for number, batch in enumerate(micro_batches(rows, self.train.token_budget)):
             part = [rows[row] for row in batch]
-            reference = self._reference(job.learner, part) if in_loss or number == 0 else None
+            reference = self._reference(job.learner, part) if in_loss or (sample and number == 0) else None
             with self.bank.use(job.learner.name):
                 scores = self.scorer.forward(part, self.sampling, entropy_gradient=_entropy_counts(algorithm))
                 logp_N, entropy_N = scores.logp_N, scores.entropy_N
@@ -211,9 +278,10 @@ class Updater:
                     bias += flatten(found, parameters)
                 loss.backward()
             own_N = ~about["foreign_N"]
-            gap_N = torch.where(own_N, gap_N, torch.zeros_like(gap_N))
+            now_N = torch.from_numpy(np.concatenate([row.played_by(job.version) for row in part])).to(device)
+            gap_N = torch.where(now_N, gap_N, torch.zeros_like(gap_N))
             stats |= {"loss": loss.detach(), "gap": (weight * gap_N).sum(), "own_weight": (weight * own_N).sum()}
-            stats["weight"] = weight.sum()
+            stats |= {"weight": weight.sum(), "now_weight": (weight * now_N).sum()}
             if reference is not None and not in_loss:
                 # not in the loss, so it is measured on the first micro-batch alone, which costs one forward pass
                 stats["kl_sample"] = (reference - logp_N.detach()).expm1().sub(reference - logp_N.detach()).sum()
@@ -237,11 +305,11 @@ class Updater:
         values = torch.tensor([report.get(key, 0.0) for key in SUMMED], dtype=torch.float64, device=self.bank.device)
         worst = self.workers.gather([report["gap_max"]])
         total = dict(zip(SUMMED, self.workers.sum(values).tolist(), strict=True)) | {"gap_max": max(worst)}
-        weight, own = total.pop("weight") or 1.0, total.pop("own_weight") or 1.0
+        weight, own, now = total.pop("weight"), total.pop("own_weight"), total["now_weight"]
         for key in MEANS:
-            total[key] /= weight
-        for key in OWN_MEANS:
-            total[key] /= own
+            total[key] /= weight or 1.0
+        total["approximate_kl"] /= own or 1.0
+        total["gap"] /= now or (float("nan") if own else 1.0)
         sample, tokens = total.pop("kl_sample"), total.pop("kl_tokens")
         return total | ({"kl": sample / tokens} if tokens else {})
 
@@ -268,12 +336,28 @@ SUMMED = (
     "gap",
     "weight",
     "own_weight",
+    "now_weight",
     "tokens",
     "trained",
 )
 MEANS = ("kl", "entropy", "clip_fraction", "off_policy_weight")
-OWN_MEANS = ("gap", "approximate_kl")
-"""Over the rows that the agent itself sampled: of others' rows they would tell how far the agents are apart."""
+"""Over all tokens. `approximate_kl` is over those that the agent itself sampled, for of others' it would tell how far
+the agents are apart; `gap` over those that its present version sampled, and not a number where that are none."""
+UNDIVIDED = ("kl_sample", "kl_tokens", "tokens", "trained", "gap_max")
+"""What is counted, or measured by itself; everything else that a step reports is weighed as the loss is."""
+
+
+def _ids(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N,) row, turn and copies of each trained token."""
+    row_N = np.repeat(np.arange(len(rows)), [len(row.targets) for row in rows])
+    turn_N = np.concatenate([row.turn for row in rows]) if rows else np.zeros(0, dtype=np.int64)
+    copies_N = np.concatenate([row.copies for row in rows]) if rows else np.zeros(0)
+    return row_N, turn_N, copies_N
+
+
+def _count(rows: Sequence[Row]) -> Totals:
+    """What these rows add to the batch's totals."""
+    return count_totals(*_ids(rows))
 
 
 def _entropy_counts(algorithm: Algorithm) -> bool:
