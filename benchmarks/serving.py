@@ -33,7 +33,7 @@ from marft.team import make_rollout
 from marft.train.workers import Workers
 
 BLOCK = 32
-"""Tokens of a block of the cache (vLLM's default on the CPU is 128): only whole ones can be found again."""
+"""Tokens of a block of the cache, as servers on the CPU are started: only whole ones can be found again."""
 
 
 def recipe_of(episodes: int, tokens: int):
@@ -48,7 +48,7 @@ def recipe_of(episodes: int, tokens: int):
             "sampling": {"max_new_tokens": tokens},
             "rollout": {"groups": 1, "group_size": episodes},
             "algorithm": "rloo",
-            "engine": {"kind": "vllm", "launch": {"replicas": 1, "max_model_len": 2048, "args": {"block-size": BLOCK}}},
+            "engine": {"kind": "vllm", "launch": {"replicas": 1, "max_model_len": 2048}},
         }
     )
 

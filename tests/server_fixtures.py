@@ -22,7 +22,7 @@ from marft.rollout import plan_update
 from marft.serve.fleet import Fleet
 from marft.train.workers import Workers
 
-LAUNCH = {"max_model_len": 512, "args": {"max-num-seqs": 64, "block-size": 32}}
+LAUNCH = {"max_model_len": 512, "args": {"max-num-seqs": 64}}
 KEY = "MARFT_TEST_KEY"
 
 

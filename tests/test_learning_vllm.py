@@ -16,7 +16,7 @@ from marft.train.loop import train
 pytestmark = [pytest.mark.learning, pytest.mark.server]
 
 RECIPES = Path(__file__).parent.parent / "recipes" / "prisoners_dilemma"
-UPDATES = {"ad_align": 25, "naive": 15}
+UPDATES = {"ad_align": 20, "naive": 10}
 
 
 @pytest.fixture(scope="module")
