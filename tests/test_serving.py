@@ -154,7 +154,7 @@ def test_no_server_outlives_its_run(tmp_path, end):
         family = run.family()
         run.process.send_signal(signal.SIGINT)
     else:
-        run.wait_for(lambda: len(run.family()) >= 4)
+        run.wait_for(lambda: len(run.family()) >= 3)
         family = run.family()
         run.end()
         assert "made to fail" in run.text()
