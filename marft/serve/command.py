@@ -29,7 +29,7 @@ ON_CPU = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 """The last one lets `uni` stand, one process for engine and worker: a worker apart spins while it waits for orders, and
-two of them took more of two cores than all the rest (an update of the dilemma's recipe fell from 47 s to 15 or less)."""
+two of them took more of two cores than all the rest (a dilemma update fell from 47 s to 15 or less)."""
 
 
 @dataclass(frozen=True)
