@@ -140,7 +140,7 @@ def measured(runner, engine, rollout, plans):
 async def sent_bare(engine, bodies) -> float:
     """Tokens per second of the same requests, as many at once as there were episodes and seats."""
     url = next(iter(engine.replicas))
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=vllm.KEPT)
     headers = engine.admin.headers | {"Content-Type": "application/json"}
     queue, tokens = iter(bodies), 0
 

@@ -40,6 +40,9 @@ PAUSE = 0.1
 
 LONGEST_PAUSE = 5.0
 
+KEPT = 3.0
+"""Seconds an idle connection is kept: the server closes it after five, and one that both let go of at once breaks."""
+
 LONGEST_WAIT = 1.0
 """Seconds after which a request that waits for room looks whether there still is a replica at all."""
 
@@ -310,7 +313,7 @@ class VLLMEngine:
         client = self._clients.get(loop)
         if client is None:
             self._clients = {other: one for other, one in self._clients.items() if not other.is_closed()}
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEPT)
             client = httpx.AsyncClient(
                 headers=self.admin.headers | {"Content-Type": "application/json"}, timeout=None, limits=limits
             )
