@@ -15,7 +15,6 @@ import asynchronous
 import balancing
 import credit
 import loss
-import serving
 import speed
 import torch
 import typer
@@ -37,7 +36,6 @@ def main(
         ("Games, one core, text included, random play", games.decisions(rounds)),
         ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
         ("Play while training, simulated engine, rollout and update equally long", asynchronous.table(min(rounds, 3))),
-        *([("Rollouts from one vLLM server on the CPU", serving.table(min(rounds, 3)))] if serving.installed() else []),
         ("Keys and values kept from turn to turn", speed.cache_reuse(rounds)),
         ("Peak memory by number of agents", memory()),
         (
