@@ -73,6 +73,15 @@ class Replica:
     def up(self) -> bool:
         return self.state == "up"
 
+    def take_in(self) -> None:
+        self.state, self.reason = "up", ""
+
+    def take_out(self, why: str) -> bool:
+        """Whether it was up. One that is starting stays so, whatever late news there is of its former life."""
+        was = self.up
+        self.state, self.reason = ("down" if was else self.state), why
+        return was
+
     def __str__(self) -> str:
         return f"{self.url} ({self.state}{f': {self.reason}' if not self.up else ''})"
 

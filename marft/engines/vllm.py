@@ -329,20 +329,18 @@ class VLLMEngine:
         with self._lock:
             if self.replicas.get(replica.url) is not replica:
                 return
-            replica.state, replica.reason = "up", ""
+            replica.take_in()
             self.balancer.set_health(replica.url, True)
         self._tell_all()
         logger.info("engine: %s is up", replica.url)
 
     def _down(self, replica: Replica, why: str) -> None:
         with self._lock:
-            was, replica.reason = replica.state, why
-            if was == "up":  # one that is starting stays so, whatever late news there is of its former life
-                replica.state = "down"
+            was_up = replica.take_out(why)
             if replica.url in self.replicas:
                 self.balancer.set_health(replica.url, False)
             running = list(replica.running.items())
-        if was == "up":
+        if was_up:
             logger.warning("engine: %s is taken out: %s; %d requests go elsewhere", replica.url, why, len(running))
         for limit, loop in running:
             loop.call_soon_threadsafe(_cut, limit)

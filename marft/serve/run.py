@@ -97,10 +97,10 @@ class Keeper:
 
     def _admit(self, replica: Replica) -> None:
         replica.served = len(self.admin.adapters(replica)) - 1
-        replica.state, replica.reason = "up", ""
+        replica.take_in()
 
     def _down(self, replica: Replica, why: str) -> None:
-        replica.state, replica.reason = ("down" if replica.up else replica.state), why
+        replica.take_out(why)
         logger.warning("serve: %s: %s", replica.url, why)
 
     def _fatal(self, error: EngineError) -> None:

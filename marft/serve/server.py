@@ -36,11 +36,6 @@ class Server:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    @property
-    def pid(self) -> int | None:
-        """The warden's; the server is its child."""
-        return self._process.pid if self._process is not None else None
-
     def start(self) -> None:
         self.stop(grace=0.0)
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -62,12 +57,12 @@ class Server:
             return
         if grace <= 0:
             for pid in warden.descendants(process.pid):
-                _kill(pid)
+                warden.send(pid, signal.SIGKILL)
         process.stdin.close()
         try:
             process.wait(grace + 10.0)
         except subprocess.TimeoutExpired:
-            _kill(process.pid)
+            warden.send(process.pid, signal.SIGKILL)
             process.wait()
 
     def tail(self) -> str:
@@ -78,13 +73,6 @@ class Server:
             return f"(no log: {error})"
         wrong = dict.fromkeys(match[1] for match in map(_WRONG.search, lines) if match)
         return "\n".join([*list(wrong)[-TAIL:], *lines[-TAIL:]])
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def free_ports(count: int) -> list[int]:

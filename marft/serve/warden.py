@@ -53,15 +53,15 @@ def end(grace: float, child: subprocess.Popen) -> None:
     """Ask all descendants to end, then kill what is left; also those that appear meanwhile."""
     if grace:
         for pid in descendants(os.getpid()):
-            _signal(pid, signal.SIGTERM)
-            _signal(pid, signal.SIGCONT)  # one that was stopped cannot hear it
+            send(pid, signal.SIGTERM)
+            send(pid, signal.SIGCONT)  # one that was stopped cannot hear it
         until = time.monotonic() + grace
         while time.monotonic() < until and descendants(os.getpid()):
             _reap(child)
             time.sleep(0.05)
     while found := descendants(os.getpid()):
         for pid in found:
-            _signal(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         _reap(child)
         time.sleep(0.01)
 
@@ -83,7 +83,8 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def _signal(pid: int, number: int) -> None:
+def send(pid: int, number: int) -> None:
+    """A signal to a process that may be gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
