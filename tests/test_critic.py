@@ -26,9 +26,9 @@ def settings(preset: str):
         "rollout": {"groups": 1, "group_size": EPISODES},
         "train": {"updates": ROUNDS_OF_LEARNING},
         "critic": {
-            "optimizer": {"learning_rate": 1e-2, "schedule": "linear"},
+            "optimizer": {"learning_rate": 5e-3, "schedule": "linear"},
             "epochs": 1,
-            "minibatches": 4,
+            "minibatches": 8,
             "warmup_updates": ROUNDS_OF_LEARNING,  # the policy stays what it is
         },
     }
