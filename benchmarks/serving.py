@@ -11,6 +11,7 @@ import json
 import re
 import statistics
 import time
+from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -24,6 +25,7 @@ from marft.cli import quiet_libraries
 from marft.config import Launch
 from marft.engines import vllm
 from marft.engines.make import make_engine
+from marft.engines.replica import request_body
 from marft.errors import EngineError
 from marft.model import load_base
 from marft.recipe import parse_recipe
@@ -110,22 +112,23 @@ def installed() -> bool:
 
 
 def measured(runner, engine, rollout, plans):
-    """(tokens per second, share of the possible prefix hits, the requests by wave) of one rollout."""
-    waves, original = [], vllm.request_body
+    """(tokens per second, share of the possible prefix hits, each session's request bodies) of one rollout."""
+    chains, original = defaultdict(list), engine._ask
 
-    def record(name, prompt_ids, *rest):
-        body = original(name, prompt_ids, *rest)
-        waves.append((len(prompt_ids), body))
-        return body
+    async def ask(replica, served, request):
+        answer = await original(replica, served, request)
+        body = (served.name, request.prompt_ids, request.sampling, request.seed, engine._stop_list)
+        chains[request.session].append(request_body(*body))
+        return answer
 
     before = cached(engine)
-    vllm.request_body = record
+    engine._ask = ask
     began = time.perf_counter()
     try:
         episodes = runner.run(rollout.play(plans))
     finally:
         took = time.perf_counter() - began
-        vllm.request_body = original
+        engine._ask = original
     sampled = sum(len(turn.completion_ids) for episode in episodes for turn in episode.turns)
     possible = 0
     for episode in episodes:
@@ -134,28 +137,36 @@ def measured(runner, engine, rollout, plans):
             for turn, prompt in episode.contexts(seat):
                 possible += min(held, len(prompt) - 1) // BLOCK * BLOCK
                 held = len(prompt) + len(turn.completion_ids)
-    return sampled / took, (cached(engine) - before) / max(possible, 1), [body for _, body in waves]
+    return sampled / took, (cached(engine) - before) / max(possible, 1), list(chains.values())
 
 
-async def sent_bare(engine, bodies) -> float:
-    """Tokens per second of the same requests, as many at once as there were episodes and seats."""
+async def sent_bare(engine, chains) -> float:
+    """Tokens per second of the same requests: every session at once, each sending its next when it has its answer."""
     url = next(iter(engine.replicas))
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=vllm.KEPT)
     headers = engine.admin.headers | {"Content-Type": "application/json"}
-    queue, tokens = iter(bodies), 0
 
-    async def worker(client):
-        nonlocal tokens
-        for body in queue:
-            answer = await client.post(f"{url}/v1/completions", content=body)
+    async def session(client, bodies) -> int:
+        tokens = 0
+        for body in bodies:
+            answer = await posted(client, f"{url}/v1/completions", body)
             tokens += len(json.loads(answer.content)["choices"][0]["token_ids"])
+        return tokens
 
     async with httpx.AsyncClient(headers=headers, timeout=None, limits=limits) as client:
         began = time.perf_counter()
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(len(bodies), 2 * engine.settings.concurrency)):
-                tasks.create_task(worker(client))
-        return tokens / (time.perf_counter() - began)
+        tokens = await asyncio.gather(*(session(client, bodies) for bodies in chains))
+        return sum(tokens) / (time.perf_counter() - began)
+
+
+async def posted(client: httpx.AsyncClient, url: str, body: bytes) -> httpx.Response:
+    """The answer; a connection that the server closed while it was idle is opened again."""
+    for _ in range(3):
+        try:
+            return await client.post(url, content=body)
+        except httpx.TransportError as error:
+            broken = error
+    raise broken
 
 
 def cached(engine) -> float:
