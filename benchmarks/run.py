@@ -15,6 +15,7 @@ import asynchronous
 import balancing
 import credit
 import loss
+import serving
 import speed
 import torch
 import typer
@@ -45,6 +46,8 @@ def main(
         ("Advantages of 1,000,000 turns by preset, processor time of one core", credit.table(rounds)),
         ("Balancing requests over replicas, simulated (benchmarks/balancing.py)", balancing.table()),
     ]
+    if serving.installed():
+        tables.append(("Rollouts on a vLLM server, 64 episodes of ten rounds with talk", serving.table(min(rounds, 3))))
     out.write_text(render(tables), encoding="utf-8")
     print(out.read_text(encoding="utf-8"))
 

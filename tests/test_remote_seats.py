@@ -10,7 +10,7 @@ from tree_play import play as play_tree
 from marft.config import Remote
 from marft.engines import remote as module
 from marft.engines.remote import RemoteEngine
-from marft.errors import EngineError, RecipeError
+from marft.errors import EngineError, RecipeError, RunFolderError
 from marft.eval.arena import evaluate
 from marft.opponents import trained_table
 from marft.plan import cost
@@ -201,10 +201,24 @@ def test_a_run_that_has_spent_its_limit_stops_and_goes_on_with_a_higher_one(tmp_
         run = ("train={updates: 4, save_every: 1}",)
         with pytest.raises(EngineError, match=r"500 tokens are spent.*remotes\.judge\.spend_limit"):
             train(make_recipe(*seated(server, *run, **settings)), tmp_path / "run")
+        with pytest.raises(EngineError, match="500 tokens are spent"):
+            train(make_recipe(*seated(server, *run, **settings)), tmp_path / "run", resume=True)
         assert len(server.requests) == 50
         train(make_recipe(*seated(server, *run, **(settings | {"spend_limit": 1000}))), tmp_path / "run", resume=True)
         assert len(server.requests) == 50 + 36
-    assert [line["update"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [0, 1, 2, 3]
+    metrics = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["update"] for line in metrics] == [0, 1, 2, 3]
+    assert [line["remote/judge/answers"] for line in metrics] == [18, 36, 50 + 18, 50 + 36]
+    assert [line["remote/judge/tokens"] for line in metrics] == [180, 360, 680, 860]
+
+
+def test_a_file_of_what_was_spent_that_cannot_be_read_stops_a_resumed_run_and_stays(tmp_path):
+    with ChatServer(tit_for_tat) as server:
+        folder = train(make_recipe(*seated(server, "train.updates=1")), tmp_path / "run")
+        (folder / "spending.json").write_text("{")
+        with pytest.raises(RunFolderError, match="spending.json cannot be read"):
+            train(make_recipe(*seated(server, "train.updates=2")), folder, resume=True)
+        assert (folder / "spending.json").read_text() == "{"
 
 
 def test_processes_of_a_launch_share_the_limit(monkeypatch):

@@ -96,6 +96,12 @@ class RemoteEngine:
         """By policy, since the engine was made."""
         return {policy: endpoint.counters for policy, endpoint in self._endpoints.items()}
 
+    def go_on(self, counters: Mapping[str, Mapping[str, int]]) -> None:
+        """Count on from what all processes together had counted, each from its part. counters: by policy."""
+        for policy, counted in counters.items():
+            if policy in self._endpoints:
+                self._endpoints[policy].go_on(counted)
+
     async def __aenter__(self) -> RemoteEngine:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
@@ -144,6 +150,9 @@ class _Endpoint:
         self._limit = math.ceil(remote.spend_limit / processes)
         self._jitter = random.Random()  # of its own: play draws nothing from it
         self.forget()
+
+    def go_on(self, counted: Mapping[str, int]) -> None:
+        self.counters = Counters(**{name: math.ceil(count / self._processes) for name, count in counted.items()})
 
     def forget(self) -> None:
         self._client: httpx.AsyncClient | None = None

@@ -3,6 +3,7 @@
 recipe.yaml      the resolved recipe            metrics.jsonl   one line per update
 run.json         versions, seed, command        episodes/       Parquet, one file per update (and process)
 checkpoints/     to resume from                 adapters/       the newest adapters, plain PEFT folders
+spending.json    what remote seats have cost
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def spending(self) -> Path:
+        return self.path / "spending.json"
 
     @property
     def checkpoints(self) -> Path:

@@ -48,6 +48,7 @@ from marft.train.past import PastSelves
 from marft.train.piecewise import Piecewise
 from marft.train.progress import Display
 from marft.train.source import Replay, Source, Supply, Synchronous
+from marft.train.spending import Spending
 from marft.train.table import score_all
 from marft.train.workers import Workers
 
@@ -148,6 +149,7 @@ class Trainer:
 
     def close(self) -> None:
         self.source.close()
+        self.spending.keep()
         if self.engine is not None:
             self.engine.close()
 
@@ -167,7 +169,7 @@ class Trainer:
             shard = f"-{self.workers.rank}" if self.workers.size > 1 else ""
             write_parquet(played, self.folder.path / "episodes" / f"update-{update:06d}{shard}.parquet")
             failed = len(played) - len(episodes)
-            metrics = self._metrics(episodes, lesson, failed) | supply.gauges
+            metrics = self._metrics(episodes, lesson, failed) | supply.gauges | self.spending.record()
         if self.workers.main:
             self._warn(warnings_for(self.recipe.algorithm, lesson.table, lesson.advantage))
         self.progress.update += 1
@@ -272,6 +274,7 @@ class Trainer:
             self.progress = load_checkpoint(found, self.bank, self.learners, self.learning.critic)
             self.learning.refresh_anchors()
         self.source.restore(self.progress.update, self.progress.source)
+        self.spending.go_on()
         if self.workers.main:
             self.folder.keep_until(self.progress.update)
         self.workers.wait()
@@ -286,10 +289,12 @@ class Trainer:
 
     def _source(self, replay: Path | None) -> Source:
         recipe = self.recipe
+        self.spending = Spending(None, self.folder.spending, self.workers)
         if replay is not None:  # a reward may ask what a frozen policy thinks
             add_frozen(self.bank, [policy.frozen for policy in recipe.policies.values() if policy.frozen is not None])
             return Replay(recipe, replay, self.workers)
         rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
+        self.spending = Spending(rollout.remote, self.folder.spending, self.workers)
         meanwhile = recipe.rollout.max_staleness or recipe.rollout.pipeline
         return (Asynchronous if meanwhile else Synchronous)(recipe, rollout, self.workers)
 
