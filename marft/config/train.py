@@ -1,0 +1,30 @@
+"""The trainer's loop and the critic."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from marft.config.base import Strict
+from marft.config.model import Adapter, Optimizer
+
+
+class Critic(Strict):
+    """The value head, an adapter of its own on the shared base, where the algorithm asks for one."""
+
+    adapter: Adapter | None = Field(None, description="default: the recipe's adapter")
+    optimizer: Optimizer = Optimizer(learning_rate=1e-3)
+    epochs: int = Field(2, ge=1, description="passes over an update's decisions")
+    minibatches: int = Field(2, ge=1, description="optimizer steps per pass")
+    warmup_updates: int = Field(0, ge=0, description="first updates in which only the critic learns")
+
+
+class Train(Strict):
+    """The trainer's loop."""
+
+    updates: int = Field(100, ge=1)
+    epochs: int = Field(1, ge=1, description="passes over an update's rows")
+    minibatches: int = Field(1, ge=1, description="optimizer steps per pass")
+    token_budget: int = Field(16384, ge=16, description="most tokens (padding included) in one forward pass")
+    save_every: int = Field(10, ge=1, description="updates between checkpoints")
+    keep_last: int = Field(3, ge=1, description="checkpoints to keep")
+    gap_limit: float = Field(0.05, gt=0, description="mean |log-prob gap| engine/trainer that stops the run")
