@@ -24,14 +24,17 @@ from torch import Tensor, nn
 from marft.config import Adapter
 from marft.errors import ModelError
 from marft.files import replace_folder
+from marft.packing import NAME as PACKED
+from marft.packing import Layout, can_pack
 from marft.seeds import derive
 
 
 class AdapterBank:
     """A base model with named adapters; `use(name)` chooses who computes, None is the bare base."""
 
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: nn.Module, packing: bool = True) -> None:
         self.base = base
+        self.attention = base.config._attn_implementation
         self.peft: PeftModel | None = None
         self.lock = threading.RLock()
         self.names: dict[str, str] = {}
@@ -42,6 +45,7 @@ class AdapterBank:
         self._parameters: dict[str, dict[str, nn.Parameter]] = {}
         self._scale, self._softcap = _head_shape(base.config)
         self._check_head()
+        self.packs = packing and can_pack(base)
 
     @property
     def device(self) -> torch.device:
@@ -150,9 +154,18 @@ class AdapterBank:
                 self._using.pop()
                 if self._using:
                     self._activate(self._using[-1])
+                else:
+                    self._attend(None)
 
-    def hidden(self, input_ids: Tensor, **inputs: Any) -> Tensor:
-        """Last hidden states (rows, positions, width); `head` turns the ones that matter into logits."""
+    def hidden(self, input_ids: Tensor, *, packed: Layout | None = None, **inputs: Any) -> Tensor:
+        """Last hidden states (rows, positions, width); `head` turns the ones that matter into logits.
+
+        packed: where several rows lie in the one that is given. Attention stays packed until the end of `use`, since a
+        backward pass may compute some of it again.
+        """
+        self._attend(packed)
+        if packed is not None:
+            inputs |= {"packed": packed, "position_ids": packed.position_1T, "use_cache": False}
         return self.base.base_model(input_ids=input_ids, **inputs)[0]
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -163,6 +176,11 @@ class AdapterBank:
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits
+
+    def _attend(self, packed: Layout | None) -> None:
+        wanted = self.attention if packed is None else PACKED
+        if self.config._attn_implementation != wanted:
+            self.config._attn_implementation = wanted
 
     def _attach(self, name: str, config: PeftConfig) -> None:
         if name in self.names:

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from marft.bank import AdapterBank
-from marft.batches import Sequenced, collate, micro_batches
+from marft.batches import Sequenced
 from marft.config import Sampling
 from marft.engines.hf import FROZEN
 from marft.errors import ModelError
 from marft.logprobs import TokenScores, token_scores
+from marft.passes import Passes
 
 PLAIN = Sampling()
 
@@ -39,7 +40,7 @@ class Scorer:
     def __init__(
         self, bank: AdapterBank, token_budget: int, encode: Callable[[str], Sequence[int]] | None = None
     ) -> None:
-        self.bank, self.token_budget, self._encode = bank, token_budget, encode
+        self.bank, self.passes, self._encode = bank, Passes(bank, token_budget), encode
 
     def encode(self, text: str) -> list[int]:
         """A text as token ids, control tokens disarmed."""
@@ -75,7 +76,7 @@ class Scorer:
         """Scores of every row's targets under `sampling`, without gradient, on the bank's device."""
         found: list[TokenScores | None] = [None] * len(rows)
         with self.bank.use(None if policy == f"{FROZEN}base" else policy):
-            for batch in micro_batches(rows, self.token_budget):
+            for batch in self.passes.batches(rows):
                 part = [rows[number] for number in batch]
                 sizes = [len(row.targets) for row in part]
                 pieces = zip(*(column.split(sizes) for column in self.forward(part, sampling)), strict=True)
@@ -85,11 +86,8 @@ class Scorer:
 
     def forward(self, rows: Sequence[Sequenced], sampling: Sampling, *, entropy_gradient: bool = False) -> TokenScores:
         """Scores of the rows' targets, one after the other, in one pass of the adapter in use, with gradient."""
-        ids_RL, predictor_N = collate(rows)
-        device = self.bank.device
-        hidden = self.bank.hidden(torch.from_numpy(ids_RL).to(device), use_cache=False)
-        hidden_N = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(predictor_N).to(device)]
-        target_N = torch.from_numpy(np.concatenate([row.ids[row.targets] for row in rows])).to(device)
+        hidden_N = self.passes.hidden(rows)
+        target_N = torch.from_numpy(np.concatenate([row.ids[row.targets] for row in rows])).to(hidden_N.device)
         vocabulary = self.bank.config.vocab_size
         return token_scores(
             self.bank.head, hidden_N, target_N, sampling, vocabulary=vocabulary, entropy_gradient=entropy_gradient

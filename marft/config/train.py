@@ -25,6 +25,7 @@ class Train(Strict):
     epochs: int = Field(1, ge=1, description="passes over an update's rows")
     minibatches: int = Field(1, ge=1, description="optimizer steps per pass")
     token_budget: int = Field(16384, ge=16, description="most tokens (padding included) in one forward pass")
+    packing: bool = Field(True, description="rows end to end without padding, where the model allows it")
     save_every: int = Field(10, ge=1, description="updates between checkpoints")
     keep_last: int = Field(3, ge=1, description="checkpoints to keep")
     gap_limit: float = Field(0.05, gt=0, description="mean |log-prob gap| engine/trainer that stops the run")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from marft.bank import AdapterBank
-from marft.batches import collate, micro_batches
 from marft.config import Adapter
 from marft.config import Critic as CriticSettings
+from marft.passes import Passes
 from marft.seeds import derive
 from marft.train.optimizer import Learner, apply_gradient, flat_gradient, learning_rate
 from marft.train.views import View
@@ -43,7 +43,7 @@ class Critic:
         workers: Workers,
     ) -> None:
         self.bank, self.settings, self.workers = bank, settings, workers
-        self.seed, self.updates, self.token_budget = seed, updates, token_budget
+        self.seed, self.updates, self.passes = seed, updates, Passes(bank, token_budget)
         bank.add(NAME, settings.adapter or adapter, seed)
         width = bank.base.get_output_embeddings().weight.shape[-1]
         self.head = nn.Linear(width, seats, device=bank.device, dtype=torch.float32)
@@ -134,14 +134,11 @@ class Critic:
 
     def _passes(self, views: Sequence[View]) -> Iterator[tuple[list[int], Tensor]]:
         """Micro-batches of views, with the head's normalised output at their places."""
-        device = self.bank.device
-        for batch in micro_batches(views, self.token_budget):
+        for batch in self.passes.batches(views):
             part = [views[number] for number in batch]
-            ids_RL, predictor_M = collate(part)
             with self.bank.use(NAME):
-                hidden = self.bank.hidden(torch.from_numpy(ids_RL).to(device), use_cache=False)
-                hidden_M = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(predictor_M).to(device)]
-                seat_M = torch.from_numpy(np.concatenate([view.seat for view in part])).to(device)
+                hidden_M = self.passes.hidden(part)
+                seat_M = torch.from_numpy(np.concatenate([view.seat for view in part])).to(hidden_M.device)
                 yield batch, self.head(hidden_M.float()).gather(-1, seat_M[:, None]).squeeze(-1)
 
     def _moments(self, target_M: np.ndarray) -> Tensor:

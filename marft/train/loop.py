@@ -104,7 +104,7 @@ class Trainer:
         self.recipe, self.folder, self.workers = recipe, folder, workers
         set_seed(derive(recipe.seed, "torch", workers.rank) % 2**32)
         self.base = self._load_base()
-        self.bank = AdapterBank(self.base.model)
+        self.bank = AdapterBank(self.base.model, recipe.train.packing)
         self.learners = {name: self._learner(name) for name in recipe.agents}
         self.engine: Trained | None = None
         if replay is None:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from marft.bank import AdapterBank
-from marft.batches import micro_batches
 from marft.blocks import Algorithm
 from marft.config import Sampling, Train
 from marft.credit.order import stop_early
@@ -241,7 +240,7 @@ class Updater:
         parameters = self.bank.parameters(job.learner.name)
         bias = flatten([None] * len(parameters), parameters) if algorithm.ratio.correct_clipping else None
         in_loss = algorithm.kl.coef and algorithm.kl.where == "loss"
-        for number, batch in enumerate(micro_batches(rows, self.train.token_budget)):
+        for number, batch in enumerate(self.scorer.passes.batches(rows)):
             part = [rows[row] for row in batch]
             reference = self._reference(job.learner, part) if in_loss or (sample and number == 0) else None
             with self.bank.use(job.learner.name):
