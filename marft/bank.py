@@ -12,7 +12,7 @@ import contextlib
 import copy
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from marft.config import Adapter
 from marft.errors import ModelError
 from marft.files import replace_folder
+from marft.mixed import mixable, mixed_lora
 from marft.packing import NAME as PACKED
-from marft.packing import Layout, can_pack
+from marft.packing import Layout, can_pack, close, layout_of
 from marft.seeds import derive
 
 
@@ -40,6 +41,7 @@ class AdapterBank:
         self.names: dict[str, str] = {}
         self._active: str | None = None
         self._using: list[str | None] = []
+        self._mixes: dict[frozenset[str], bool] = {}
         self._attached = 0
         self._layers: list[BaseTunerLayer] = []
         self._parameters: dict[str, dict[str, nn.Parameter]] = {}
@@ -157,6 +159,52 @@ class AdapterBank:
                 else:
                     self._attend(None)
 
+    @contextlib.contextmanager
+    def mixed(self, segments: Sequence[tuple[str, int]]) -> Iterator[None]:
+        """Compute packs in which these adapters, one after the other, have so many tokens each; see `mixes`."""
+        with self.lock:
+            if self._using:
+                raise RuntimeError(f"a mixed pass inside the use of {self._using[-1]!r}")
+            names = [name for name, _ in segments]
+            for name in names:
+                for parameter in self.parameters(name):
+                    parameter.requires_grad_(True)
+            try:
+                with mixed_lora(self._layers, [(self.names[name], count) for name, count in segments]):
+                    yield
+            finally:
+                self._attend(None)
+                for name in names:
+                    for parameter in self.parameters(name):
+                        parameter.requires_grad_(name == self._active)
+
+    def mixes(self, names: Sequence[str]) -> bool:
+        """Whether rows of these adapters can share a pass: all plain LoRA, below the head; tried out once."""
+        if not self.packs:
+            return False
+        key = frozenset(names)
+        if key not in self._mixes:
+            keys = [self.names[name] for name in names]
+            self._mixes[key] = mixable(self._layers, keys, self.base.get_output_embeddings()) and self._same(names)
+        return self._mixes[key]
+
+    @torch.no_grad()
+    def _same(self, names: Sequence[str]) -> bool:
+        """Whether a mixed pass of a few tokens gives what each adapter gives alone; experts, say, see other tokens."""
+        with self.lock:
+            lengths = [3 + number % 3 for number in range(len(names))]
+            rows = [torch.arange(1, 1 + length, device=self.device) % self.config.vocab_size for length in lengths]
+            alone = []
+            for name, row in zip(names, rows, strict=True):
+                with self.use(name):
+                    alone.append(self.hidden(row[None], use_cache=False)[0])
+            try:
+                with self.mixed(list(zip(names, lengths, strict=True))):
+                    together = self.hidden(torch.cat(rows)[None], packed=layout_of(lengths, self.device))[0]
+            except ValueError:  # a layer met other tokens
+                return False
+            return close(together, torch.cat(alone))
+
     def hidden(self, input_ids: Tensor, *, packed: Layout | None = None, **inputs: Any) -> Tensor:
         """Last hidden states (rows, positions, width); `head` turns the ones that matter into logits.
 
@@ -202,6 +250,7 @@ class AdapterBank:
         except ValueError as error:
             raise ModelError(f"agents.{name}.adapter: {error}") from error
         self._attached += 1
+        self._mixes.clear()
         self.peft.eval()
         self.names[name] = key
         self._parameters[name] = {

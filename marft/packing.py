@@ -188,8 +188,13 @@ def can_pack(model: torch.nn.Module) -> bool:
             return False
         finally:
             config._attn_implementation = usual
-    tolerance = 1e-4 if apart.dtype in (torch.float32, torch.float64) else 5e-2
-    return bool((together - apart).abs().max() <= tolerance * max(1.0, float(apart.abs().max())))
+    return close(together, apart)
+
+
+def close(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether hidden states that were computed in two ways are the same, up to rounding."""
+    tolerance = 1e-4 if theirs.dtype in (torch.float32, torch.float64) else 5e-2
+    return bool((ours - theirs).abs().max() <= tolerance * max(1.0, float(theirs.abs().max())))
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -103,6 +103,7 @@ def clone(row, turns):
 def rows_given(learning):
     """Agent -> the rows its last update was given; filled as the lesson goes on."""
     given, update = {}, learning.updater.update
+    learning.updater.train = learning.updater.train.model_copy(update={"step": "loop"})
 
     def note(learner, rows, **rest):
         given[learner.name] = rows

@@ -102,9 +102,13 @@ def test_branches_that_share_a_turn_all_pay_for_its_kl(tmp_path):
 
 # Entropy band.
 
+LOOP = "train.step=loop"  # updates are looked at one by one
+
 
 def test_the_band_stands_around_each_agents_own_past(tmp_path):
-    rig = Rig(*EXACT, "algorithm={preset: epo, entropy_band: {coef: 0.4}}", "train={updates: 4, gap_limit: 1e9}")
+    rig = Rig(
+        *EXACT, "algorithm={preset: epo, entropy_band: {coef: 0.4}}", "train={updates: 4, gap_limit: 1e9, step: loop}"
+    )
     learning, state, calls = rig.learning(), {}, []
     update = learning.updater.update
 

@@ -77,7 +77,7 @@ class Rig:
         self.base = load_base(self.recipe, "cpu")
         if self.recipe.model.dtype == "float64":
             widen(self.base.model)
-        self.bank = AdapterBank(self.base.model)
+        self.bank = AdapterBank(self.base.model, self.recipe.train.packing)
         self.learners = {}
         for name in self.recipe.agents:
             self.bank.add(name, self.recipe.adapter_of(name), self.recipe.seed)

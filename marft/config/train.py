@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from marft.config.base import Strict
@@ -26,6 +28,9 @@ class Train(Strict):
     minibatches: int = Field(1, ge=1, description="optimizer steps per pass")
     token_budget: int = Field(16384, ge=16, description="most tokens (padding included) in one forward pass")
     packing: bool = Field(True, description="rows end to end without padding, where the model allows it")
+    step: Literal["auto", "loop", "mixed"] = Field(
+        "auto", description="rows of agents that learn at the same time: one agent after the other, or in one pass"
+    )
     save_every: int = Field(10, ge=1, description="updates between checkpoints")
     keep_last: int = Field(3, ge=1, description="checkpoints to keep")
     gap_limit: float = Field(0.05, gt=0, description="mean |log-prob gap| engine/trainer that stops the run")

@@ -31,6 +31,7 @@ from marft.seeds import derive
 from marft.train.clock import Clock
 from marft.train.critic import Critic
 from marft.train.gathering import Batch, Part, join
+from marft.train.gradient import Job
 from marft.train.optimizer import Learner
 from marft.train.rows import Row, build_rows, with_advantages
 from marft.train.table import duplicates, turn_table
@@ -101,9 +102,9 @@ class Learning:
     def _add_anchors(self) -> None:
         kind = self.algorithm.kl.anchor
         if kind.startswith("agent:"):
-            self.updater.anchors = {name: kind.removeprefix("agent:") for name in self.learners}
+            self.updater.anchors |= {name: kind.removeprefix("agent:") for name in self.learners}
         elif kind != "base" and self.algorithm.kl.coef:
-            self.updater.anchors = {name: ANCHOR.format(name) for name in self.learners}
+            self.updater.anchors |= {name: ANCHOR.format(name) for name in self.learners}
             for name, anchor in self.updater.anchors.items():
                 if kind == "adapter":
                     self.bank.load(anchor, self.recipe.agents[name].start_from)
@@ -215,9 +216,14 @@ class Learning:
         reports: dict[str, list[dict[str, float]]] = {}
         for stage in stages:
             ratios: list[tuple[np.ndarray, np.ndarray]] = []
-            for name in stage.agents:
-                rows = _of_stage(shares.get(name, ()), stage, factor_E if compounding else None)
-                measured = compounding and stage is not stages[-1]
+            measured = compounding and stage is not stages[-1]
+            weigh_E = factor_E if compounding else None
+            own = {name: _of_stage(shares.get(name, ()), stage, weigh_E) for name in stage.agents}
+            if not measured and self.updater.mixes(stage.agents):
+                for name, report in self._update_together(own, number, state, reports).items():
+                    reports.setdefault(name, []).append(report)
+                continue
+            for name, rows in own.items():
                 old = self.updater.logprobs(self.learners[name], rows) if measured else None
                 before = reports.setdefault(name, [])
                 before.append(self._update(name, rows, number, state, before))
@@ -244,6 +250,31 @@ class Learning:
         before: Sequence[dict[str, float]],
     ) -> dict[str, float]:
         """One agent's part of a stage; `before` are the reports of its earlier stages in this update."""
+        algorithm, history = self._settings(name, rows, state)
+        given = {"algorithm": algorithm, "entropy_history": history}
+        return self.updater.update(
+            self.learners[name], rows, number=number, first=not before, played=not _moved(before), **given
+        )
+
+    def _update_together(
+        self,
+        rows: Mapping[str, Sequence[Row]],
+        number: int,
+        state: dict[str, Any],
+        before: Mapping[str, Sequence[dict[str, float]]],
+    ) -> dict[str, dict[str, float]]:
+        """A stage of several agents in mixed passes; `before` as above, by agent."""
+        first = {name: not before.get(name) for name in rows}
+        played = {name: not _moved(before.get(name, ())) for name in rows}
+        jobs = {}
+        for name, own in rows.items():
+            algorithm, history = self._settings(name, own, state)
+            learner = self.learners[name]
+            jobs[name] = Job(learner, algorithm, number, learner.version - (not first[name]), history)
+        return self.updater.update_together(jobs, rows, first=first, played=played)
+
+    def _settings(self, name: str, rows: Sequence[Row], state: dict[str, Any]) -> tuple[Algorithm, float | None]:
+        """The algorithm as it is for an agent in this update, and the entropy its band stands around."""
         learner, algorithm, history = self.learners[name], self.algorithm, None
         band = algorithm.entropy_band
         if band.kind != "none":
@@ -253,9 +284,12 @@ class Learning:
             if band.schedule == "epo":
                 weighed = band.model_copy(update={"coef": band.coef * epo_weight(state["progress"])})
                 algorithm = algorithm.model_copy(update={"entropy_band": weighed})
-        played = not any(report["trained"] for report in before)
-        given = {"algorithm": algorithm, "entropy_history": history}
-        return self.updater.update(learner, rows, number=number, first=not before, played=played, **given)
+        return algorithm, history
+
+
+def _moved(before: Sequence[dict[str, float]]) -> bool:
+    """Whether earlier stages changed the adapter, so that it is no longer the one that played."""
+    return any(report["trained"] for report in before)
 
 
 def _spread(

@@ -21,35 +21,16 @@ from marft.credit.order import stop_early
 from marft.errors import EngineError
 from marft.logprobs import TokenScores
 from marft.loss import (
-    Batch,
     Totals,
-    clipping_bias,
     correct_clipping,
-    count_totals,
     divisor,
-    policy_loss,
-    token_weights,
 )
 from marft.scoring import Scorer
 from marft.seeds import derive
+from marft.train.gradient import Gradients, Job, Work, tensor_of, totals_of
 from marft.train.optimizer import Learner, apply_gradient, flat_gradient, flatten, learning_rate
 from marft.train.rows import Row
 from marft.train.workers import Workers
-
-
-@dataclass
-class _Job:
-    """One call of `update`: who learns, by what, in which update of the run, and which mini-batch it is at.
-
-    version: the learner's at the update's start.
-    """
-
-    learner: Learner
-    algorithm: Algorithm
-    number: int
-    version: int
-    entropy_history: float | None = None
-    minibatch: int = 0
 
 
 @dataclass
@@ -59,7 +40,7 @@ class Sums:
     report: likewise undivided. totals: of this process's rows, what the step will divide by.
     """
 
-    job: _Job
+    job: Job
     report: dict[str, float] = field(default_factory=dict)
     totals: tuple[float, ...] = (0.0, 0.0, 0.0)
     bias: Tensor | None = None
@@ -78,10 +59,11 @@ class Updater:
     train: Train
     workers: Workers
     seed: int
-    anchors: Mapping[str, str] = field(default_factory=dict)
+    anchors: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.scorer = Scorer(self.bank, self.train.token_budget)
+        self.gradients = Gradients(self.bank, self.scorer, self.sampling, self.anchors)
 
     def update(
         self,
@@ -103,7 +85,7 @@ class Updater:
         """
         number = learner.version if number is None else number
         version = learner.version if first else learner.version - 1
-        job = _Job(learner, algorithm or self.algorithm, number, version, entropy_history)
+        job = Job(learner, algorithm or self.algorithm, number, version, entropy_history)
         old = self._old_logprobs(learner, rows)
         reports: list[dict[str, float]] = []
         for job.minibatch, part in enumerate(self._parts(learner, len(rows), number)):
@@ -118,22 +100,51 @@ class Updater:
         counts = {key: sum(report[key] for report in made) for key in ("tokens", "trained")}
         return mean | counts | {key: made[0][key] for key in ("gap", "gap_max")} | {"steps": float(len(reports))}
 
+    def update_together(
+        self,
+        jobs: Mapping[str, Job],
+        rows: Mapping[str, Sequence[Row]],
+        *,
+        first: Mapping[str, bool],
+        played: Mapping[str, bool],
+    ) -> dict[str, dict[str, float]]:
+        """`update` of several agents, by name, whose rows share passes; see `mixes`."""
+        works = []
+        for name, job in jobs.items():
+            job.learner.optimizer.zero_grad(set_to_none=True)
+            old = self._old_logprobs(job.learner, rows[name])
+            works.append(Work(job, rows[name], old, self._summed(totals_of(rows[name]))))
+        self.gradients.add_mixed(works)
+        reports = {}
+        for work in works:
+            reports[work.name] = self._finish(work, played[work.name]) | {"steps": 1.0}
+            work.job.learner.version += first[work.name]
+        return reports
+
+    def mixes(self, names: Sequence[str]) -> bool:
+        """Whether agents that learn at the same time do so in mixed passes: the recipe's `train.step`, and if the
+        adapters, the number of steps and the anchors allow it."""
+        if self.train.step == "loop" or len(names) < 2 or self.train.epochs * self.train.minibatches > 1:
+            return False
+        return not any(anchor in names for anchor in self.anchors.values()) and self.bank.mixes(names)
+
     def begin(self, learner: Learner, number: int) -> Sums:
         """Start a step whose rows come in pieces; weights stay as they are until its `finish`."""
         learner.optimizer.zero_grad(set_to_none=True)
-        return Sums(_Job(learner, self.algorithm, number, learner.version))
+        return Sums(Job(learner, self.algorithm, number, learner.version))
 
     def add(self, sums: Sums, rows: Sequence[Row]) -> None:
         """The gradient of further rows, whole groups; processes need not call it equally often."""
         if not rows:
             return
-        report, bias = self._accumulate(sums.job, rows, None, Totals(1.0, 1.0, 1.0), sample=not sums.report)
-        for key, value in report.items():
+        work = Work(sums.job, rows, None, Totals(1.0, 1.0, 1.0), sample=not sums.report)
+        self.gradients.add(work)
+        for key, value in work.report.items():
             known = sums.report.get(key, 0.0)
             sums.report[key] = max(known, value) if key == "gap_max" else known + value
-        sums.totals = tuple(map(sum, zip(sums.totals, _count(rows), strict=True)))
-        if bias is not None:
-            sums.bias = bias if sums.bias is None else sums.bias + bias
+        sums.totals = tuple(map(sum, zip(sums.totals, totals_of(rows), strict=True)))
+        if work.bias is not None:
+            sums.bias = work.bias if sums.bias is None else sums.bias + work.bias
 
     def finish(self, sums: Sums) -> dict[str, float]:
         """The step along the gradient of all rows, as `update` would have made it; every process calls it."""
@@ -141,11 +152,8 @@ class Updater:
         whole = divisor(job.algorithm.aggregate, self._summed(sums.totals))
         report = {key: value if key in UNDIVIDED else value / whole for key, value in sums.report.items()}
         parameters = self.bank.parameters(job.learner.name)
-        if job.algorithm.ratio.correct_clipping:
-            zero = flatten([None] * len(parameters), parameters)
-            sums.bias = zero if sums.bias is None else sums.bias / whole
-        report = {"gap_max": 0.0} | report
-        report = self._descend(job, report, sums.bias, flat_gradient(parameters) / whole, check=True)
+        bias = None if sums.bias is None else sums.bias / whole
+        report = self._descend(job, {"gap_max": 0.0} | report, bias, flat_gradient(parameters) / whole, check=True)
         job.learner.version += 1
         return report | {"steps": 1.0}
 
@@ -167,7 +175,7 @@ class Updater:
             return None
         old = self.logprobs(learner, rows)
         pairs = zip(rows, old, strict=True)
-        return [self._tensor([row.engine], piece) if row.foreign else piece for row, piece in pairs]
+        return [tensor_of([row.engine], piece) if row.foreign else piece for row, piece in pairs]
 
     def mean_entropy(self, learner: Learner, rows: Sequence[Row]) -> float:
         """Mean entropy over the trained tokens of all processes."""
@@ -189,14 +197,19 @@ class Updater:
     def _measure(self, policy: str | None, rows: Sequence[Row]) -> list[TokenScores]:
         return self.scorer.measure(policy, rows, self.sampling)
 
-    def _step(self, job: _Job, rows: Sequence[Row], old: list[Tensor] | None, check: bool) -> dict[str, float]:
+    def _step(self, job: Job, rows: Sequence[Row], old: list[Tensor] | None, check: bool) -> dict[str, float]:
         """One optimizer step on `rows`; none where no process has any, since momentum alone would move the adapter."""
         job.learner.optimizer.zero_grad(set_to_none=True)  # what a step that failed may have left
-        report, bias = self._accumulate(job, rows, old, self._summed(_count(rows)))
-        return self._descend(job, report, bias, flat_gradient(self.bank.parameters(job.learner.name)), check)
+        work = Work(job, rows, old, self._summed(totals_of(rows)))
+        self.gradients.add(work)
+        return self._finish(work, check)
+
+    def _finish(self, work: Work, check: bool) -> dict[str, float]:
+        flat = flat_gradient(self.bank.parameters(work.name))
+        return self._descend(work.job, work.report, work.bias, flat, check)
 
     def _descend(
-        self, job: _Job, report: dict[str, float], bias: Tensor | None, flat: Tensor, check: bool
+        self, job: Job, report: dict[str, float], bias: Tensor | None, flat: Tensor, check: bool
     ) -> dict[str, float]:
         """Sum gradient and report over the processes and make the step."""
         learner = job.learner
@@ -209,8 +222,8 @@ class Updater:
             return report | {"grad_norm": 0.0, "learning_rate": rate}
         if check and measured:
             self._check_gap(learner, report)
-        if bias is not None:
-            bias = self.workers.sum(bias)
+        if job.algorithm.ratio.correct_clipping:
+            bias = self.workers.sum(flatten([None] * len(parameters), parameters) if bias is None else bias)
             report["clip_bias"] = float(bias.norm())
             flat = correct_clipping(flat, bias)
         norm = float(flat.norm())
@@ -223,81 +236,6 @@ class Updater:
         """The totals over all processes."""
         sums = torch.tensor(counts, dtype=torch.float64, device=self.bank.device)
         return Totals(*self.workers.sum(sums).tolist())
-
-    def _accumulate(
-        self, job: _Job, rows: Sequence[Row], old: list[Tensor] | None, totals: Totals, sample: bool = True
-    ) -> tuple[dict[str, float], Tensor | None]:
-        """Forward and backward over all micro-batches; gradients add up in the parameters.
-
-        totals: what the weights are shares of. sample: whether to measure a KL that is not in the loss. Returns the
-        report, and the gradient of the clipping bias where the algorithm corrects for it.
-        """
-        algorithm, device = job.algorithm, self.bank.device
-        row_N, turn_N, copies_N = _ids(rows)
-        weight_N = token_weights(algorithm.aggregate, row_N, turn_N, totals, torch.float64, copies_N)
-        weights = weight_N.split([len(row.targets) for row in rows])
-        report: dict[str, float] = {"tokens": float(sum(map(len, rows))), "trained": float(len(row_N)), "gap_max": 0.0}
-        parameters = self.bank.parameters(job.learner.name)
-        bias = flatten([None] * len(parameters), parameters) if algorithm.ratio.correct_clipping else None
-        in_loss = algorithm.kl.coef and algorithm.kl.where == "loss"
-        for number, batch in enumerate(self.scorer.passes.batches(rows)):
-            part = [rows[row] for row in batch]
-            reference = self._reference(job.learner, part) if in_loss or (sample and number == 0) else None
-            with self.bank.use(job.learner.name):
-                scores = self.scorer.forward(part, self.sampling, entropy_gradient=_entropy_counts(algorithm))
-                logp_N, entropy_N = scores.logp_N, scores.entropy_N
-                gap_N = (scores.sampled_N - self._tensor([row.engine for row in part], scores.sampled_N)).abs()
-                sizes = torch.tensor([len(row.targets) for row in part])
-                given = {
-                    "old_N": torch.cat([old[row] for row in batch]) if old is not None else None,
-                    "engine_N": self._tensor([row.engine for row in part], logp_N),
-                    "advantage_N": self._tensor([row.advantage for row in part], logp_N),
-                }
-                weight = torch.cat([weights[row] for row in batch]).to(logp_N)
-                about = {
-                    "row_N": torch.arange(len(part)).repeat_interleave(sizes).to(device),
-                    "turn_N": torch.from_numpy(np.concatenate([row.turn for row in part])).to(device),
-                    "foreign_N": torch.tensor([row.foreign for row in part]).repeat_interleave(sizes).to(device),
-                    "minibatch": job.minibatch,
-                }
-                loss, stats = policy_loss(
-                    algorithm,
-                    logp_N,
-                    ref_N=reference if in_loss else None,
-                    weight_N=weight,
-                    entropy_N=entropy_N,
-                    entropy_history=job.entropy_history,
-                    **given,
-                    **about,
-                )
-                if bias is not None:
-                    batch_N = Batch(**given | {"old_N": logp_N.detach() if old is None else given["old_N"]}, **about)
-                    removed = clipping_bias(algorithm, logp_N, weight, batch_N)
-                    found = torch.autograd.grad(removed, parameters, retain_graph=True, allow_unused=True)
-                    bias += flatten(found, parameters)
-                loss.backward()
-            own_N = ~about["foreign_N"]
-            now_N = torch.from_numpy(np.concatenate([row.played_by(job.version) for row in part])).to(device)
-            gap_N = torch.where(now_N, gap_N, torch.zeros_like(gap_N))
-            stats |= {"loss": loss.detach(), "gap": (weight * gap_N).sum(), "own_weight": (weight * own_N).sum()}
-            stats |= {"weight": weight.sum(), "now_weight": (weight * now_N).sum()}
-            if reference is not None and not in_loss:
-                # not in the loss, so it is measured on the first micro-batch alone, which costs one forward pass
-                stats["kl_sample"] = (reference - logp_N.detach()).expm1().sub(reference - logp_N.detach()).sum()
-                stats["kl_tokens"] = torch.tensor(float(len(logp_N)))
-            report["gap_max"] = max(report["gap_max"], float(gap_N.max()))
-            for key, value in stats.items():
-                if key != "gap_max":
-                    report[key] = report.get(key, 0.0) + float(value)
-        return report, bias
-
-    def _reference(self, learner: Learner, rows: Sequence[Row]) -> Tensor:
-        """Log-probs of the trained tokens under the anchor: the base with adapters off, or another adapter."""
-        with torch.no_grad(), self.bank.use(self.anchors.get(learner.name)):
-            return self.scorer.forward(rows, self.sampling).logp_N
-
-    def _tensor(self, pieces: Sequence[np.ndarray], like: Tensor) -> Tensor:
-        return torch.from_numpy(np.concatenate(pieces)).to(like)
 
     def _totals(self, report: dict[str, float]) -> dict[str, float]:
         """Sums over processes; what is a mean is divided by the weights, whatever the loss is divided by."""
@@ -344,20 +282,3 @@ MEANS = ("kl", "entropy", "clip_fraction", "off_policy_weight")
 the agents are apart; `gap` over those that its present version sampled, and not a number where that are none."""
 UNDIVIDED = ("kl_sample", "kl_tokens", "tokens", "trained", "gap_max")
 """What is counted, or measured by itself; everything else that a step reports is weighed as the loss is."""
-
-
-def _ids(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) row, turn and copies of each trained token."""
-    row_N = np.repeat(np.arange(len(rows)), [len(row.targets) for row in rows])
-    turn_N = np.concatenate([row.turn for row in rows]) if rows else np.zeros(0, dtype=np.int64)
-    copies_N = np.concatenate([row.copies for row in rows]) if rows else np.zeros(0)
-    return row_N, turn_N, copies_N
-
-
-def _count(rows: Sequence[Row]) -> Totals:
-    """What these rows add to the batch's totals."""
-    return count_totals(*_ids(rows))
-
-
-def _entropy_counts(algorithm: Algorithm) -> bool:
-    return algorithm.entropy != 0 or algorithm.entropy_band.kind != "none"
