@@ -81,17 +81,17 @@ def test_every_number_of_a_line_follows_from_its_updates_episodes(whole):
         assert line["episodes"] == 6 * (line["update"] + 1)
 
 
-PLACES = ["write_parquet", "save_checkpoint", "prune_checkpoints", "_record", "_save", "append_metrics", "update"]
+PLACES = ["write_parquet", "save_checkpoint", "prune_checkpoints", "_record", "_save", "append_metrics", "_finish"]
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_run_that_breaks_off_anywhere_is_resumed_as_if_it_had_not(place, after, whole, tmp_path, monkeypatch):
     """The call of `place` during the second update raises, before or after it did its work."""
-    owner = {"append_metrics": RunFolder, "update": Updater, "_record": loop.Trainer, "_save": loop.Trainer}
+    owner = {"append_metrics": RunFolder, "_finish": Updater, "_record": loop.Trainer, "_save": loop.Trainer}
     owner = owner.get(place, loop)
     original, calls = getattr(owner, place), []
-    fatal = {"save_checkpoint": 1, "prune_checkpoints": 1, "_save": 1, "update": 4}.get(place, 2)
+    fatal = {"save_checkpoint": 1, "prune_checkpoints": 1, "_save": 1, "_finish": 4}.get(place, 2)
 
     def break_off(*arguments, **named):
         calls.append(place)
