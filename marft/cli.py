@@ -1,4 +1,4 @@
-"""The command line: marft train | eval | exploit | report | show | games | play | new-game | algorithms.
+"""The command line: marft train | sft | dpo | eval | exploit | report | show | games | play | new-game | algorithms.
 
 Commands only read flags, call the library and print. A MarftError becomes one clear message and its own exit code;
 `--debug` shows the traceback instead. Heavy imports stand inside the commands, so that --help is quick.
@@ -19,6 +19,7 @@ from rich.console import Console
 
 from marft import __version__
 from marft.errors import MarftError, RecipeError
+from marft.stages import commands as stages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -105,6 +106,9 @@ def train(
     folder = run(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite, replay=replay)
     if os.environ.get("RANK", "0") == "0":
         Console(stderr=True).print(f"adapters, metrics and episodes are in {folder}", highlight=False, soft_wrap=True)
+
+
+stages.register(app)
 
 
 @app.command("eval")

@@ -1,0 +1,6 @@
+"""Offline stages: `marft sft` and `marft dpo` train adapters on recorded episodes with TRL.
+
+sources.py reads episodes, select.py and pairs.py choose what is trained (pure), bench.py carries adapters between the
+bank and TRL, sft.py and dpo.py hand the recorded ids to TRL's trainers, stage.py writes the folder, commands.py is the
+command line. TRL is imported inside functions only: without it, --dry-run and everything else of marft work.
+"""
