@@ -48,6 +48,8 @@ class Bench:
         check_launch(recipe)
         base = load_base(recipe)
         self.model, self.tokenizer = base.model, base.tokenizer
+        if self.tokenizer.eos_token is None:
+            raise ModelError("model.name: its tokenizer has no eos_token, which TRL asks for; name one in its folder")
         self.cpu = next(self.model.parameters()).device.type == "cpu"
 
     @contextmanager
@@ -72,8 +74,8 @@ class Bench:
     def train(self, agent: str, make_trainer: Callable[[PeftModel], Trainer], progress: Progress | None) -> list[dict]:
         """Train the adapter in scratch/agent/start into scratch/agent/trained; what TRL reported, step by step."""
         with warnings.catch_warnings():
-            # a base that carried adapters before keeps PEFT's note of them
-            warnings.filterwarnings("ignore", message=".*peft_config.*")
+            # transformers renames the setting; TRL, which sets it by default, still goes by its older name
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
             model = PeftModel.from_pretrained(self.model, self.scratch / agent / "start", is_trainable=True)
             trainer = make_trainer(model)
         trainer.remove_callback(PrinterCallback)

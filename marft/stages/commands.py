@@ -257,9 +257,9 @@ def _run(
         stage = run_stage(recipe, data, folder, settings, described, overwrite=overwrite, progress=progress)
     agents = {}
     for name, report in stage["agents"].items():
-        moved = {key: f"{value:.4f} → {report['after'][key]:.4f}" for key, value in report.pop("before").items()}
-        report.pop("after")
-        agents[name] = {**report, **moved}
+        after = report["after"]
+        moved = {key: f"{before:.3f} → {after[key]:.3f}" for key, before in report["before"].items()}
+        agents[name] = {"steps": report["steps"], "seconds": report["seconds"], **moved}
     _print(Console(), settings.kind, agents)
     console.print(f"adapters and stage.json are in {folder}", highlight=False, soft_wrap=True)
 

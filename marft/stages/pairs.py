@@ -1,9 +1,9 @@
 """Preference pairs out of recorded episodes. Pure: no model, no file.
 
 Two completions make a pair where a seat was in the same situation: the same group (so the same instance and the same
-others), the same seat, and the same context, id for id. Siblings under one node of a tree are such, the first turns of
-a group's episodes, and any later turns up to which all that the seat heard and said was alike. Equal completions are
-one, which is worth the mean over all episodes that went through it; in a tree these are the leaves below (MALT,
+others), the same seat, and the same context, id for id. The first turns of a group's episodes are such, and any later
+turns up to which all that the seat heard and said was alike; in a tree only siblings under one node. Equal completions
+are one, which is worth the mean over all episodes that went through it; in a tree these are the leaves below (MALT,
 2412.01928).
 """
 
@@ -46,7 +46,7 @@ def preference_pairs(
     """
     pairs: dict[str, list[Pair]] = {}
     for batch in as_agents(batches, filters, partial=by == "step"):
-        for (agent, seat, *_, prompt), values in _situations(batch, filters, by).items():
+        for (agent, seat, prompt, *_), values in _situations(batch, filters, by).items():
             means = {ids: math.fsum(found) / len(found) for ids, found in values.items()}
             for one, other in itertools.combinations(means, 2):
                 gap = means[one] - means[other]
@@ -58,13 +58,14 @@ def preference_pairs(
 
 
 def _situations(batch: Batch, filters: Filters, by: Worth) -> dict[tuple, dict[tuple[int, ...], list[float]]]:
-    """(agent, seat, group, instance, context) -> completion -> its worth in each episode through it."""
+    """(agent, seat, context, group, instance, node) -> completion -> its worth in each episode through it."""
     found: dict[tuple, dict[tuple[int, ...], list[float]]] = {}
     for episode in batch.episodes:
         for seat in episode.seats:
             for turn, context in episode.contexts(seat):
                 if filters.takes(turn):
-                    place = (turn.agent, seat, episode.group, episode.seed, tuple(context))
+                    instance = (episode.group, episode.seed, turn.marks.get("parent"))
+                    place = (turn.agent, seat, tuple(context), *instance)
                     value = worth(episode, seat, filters.reward, turn.step if by == "step" else None)
                     found.setdefault(place, {}).setdefault(tuple(turn.completion_ids), []).append(value)
     return found

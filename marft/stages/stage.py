@@ -7,6 +7,7 @@ stage.json      what was trained, on what, how, and what came of it
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import tempfile
@@ -55,6 +56,7 @@ def run_stage(
         agents = {agent: _teach(bench, agent, own, settings, temporary, progress) for agent, own in data.items()}
         stage = {"schema": SCHEMA, "stage": settings.kind, "recipe": recipe.name, "settings": settings.as_dict()}
         stage |= {**described, "agents": agents, **facts(recipe)}
+        stage["versions"]["trl"] = importlib.metadata.version("trl")
         write_text(temporary / "recipe.yaml", dump_recipe(recipe))
         write_text(temporary / "stage.json", json.dumps(stage, indent=2) + "\n")
     return stage
