@@ -78,10 +78,10 @@ def plain_logp(folder, texts):
 
 
 def tasted(episodes):
-    """The episodes with a reward that hangs on a seat's own answer alone: 1 at every step at which it cooperates."""
+    """The episodes with a reward that hangs on a seat's own answer alone: 1 at every step at which it starts with <A>."""
     for episode in episodes:
         steps = range(len(episode.rewards))
-        good = {(turn.seat, turn.step) for turn in episode.turns if turn.action == "C"}
+        good = {(turn.seat, turn.step) for turn in episode.turns if turn.text.startswith("<A>")}
         taste = {seat: [float((seat, step) in good) for step in steps] for seat in episode.seats}
         yield dataclasses.replace(episode, terms={"taste": taste})
 
@@ -159,12 +159,12 @@ def test_sft_makes_the_filtered_completions_likelier_and_its_loss_is_plain_peft_
 
 def test_dpo_widens_the_margin_on_episodes_that_it_did_not_see(run, tmp_path):
     seen, held_out = (preference_pairs([Batch("", list(tasted(one)))], Filters(), by="step") for one in run.updates)
-    stage = trained(run, tmp_path / "out", "dpo", seen, beta=0.5)
+    stage = trained(run, tmp_path / "out", "dpo", seen, beta=0.5, epochs=10)
     for agent, pairs in held_out.items():
         before = margins(None, pairs)
         after = margins(tmp_path / "out" / "adapters" / agent, pairs)
         assert len(pairs) > 10
-        assert (after - before).mean() > 0.5
+        assert (after - before).mean() > 1
         assert (after > 0).mean() > (before > 0).mean()
         assert stage["agents"][agent]["before"]["loss"] == pytest.approx(np.log(2), abs=1e-6)
         own = margins(tmp_path / "out" / "adapters" / agent, seen[agent]) - margins(None, seen[agent])

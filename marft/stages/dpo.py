@@ -37,7 +37,10 @@ def make_trainer(bench: Bench, agent: str, model: PeftModel, pairs: Sequence[Pai
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    arguments = DPOConfig(**bench.arguments(agent, settings), beta=settings.beta)
+    kinds = {"loss_type": ["sigmoid"]}
+    if settings.sft_weight:
+        kinds = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.sft_weight]}
+    arguments = DPOConfig(**bench.arguments(agent, settings), **kinds, beta=settings.beta)
     data = Dataset.from_list([PLACEHOLDER])
     trainer = DPOTrainer(model, args=arguments, train_dataset=data, processing_class=bench.tokenizer)
     trainer.train_dataset = Dataset.from_list(examples(pairs))

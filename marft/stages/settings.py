@@ -14,7 +14,8 @@ Kind = Literal["sft", "dpo"]
 class Settings:
     """epochs: passes over the rows or pairs. batch_size: of these, per optimizer step; micro_batch: per forward pass.
 
-    beta, reference: of DPO alone; the reference is the adapter that training starts from, or the bare base.
+    beta, reference, sft_weight: of DPO alone. The reference is the adapter that training starts from, or the bare base;
+    sft_weight times the chosen completions' mean negative log-prob is added to the loss (2404.19733).
     """
 
     kind: Kind
@@ -26,6 +27,7 @@ class Settings:
     checkpointing: bool = False
     beta: float = 0.1
     reference: Literal["start", "base"] = "start"
+    sft_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for key in ("epochs", "learning_rate", "beta"):
@@ -36,5 +38,5 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """For stage.json; what the stage has no use for is left out."""
-        unused = () if self.kind == "dpo" else ("beta", "reference")
+        unused = () if self.kind == "dpo" else ("beta", "reference", "sft_weight")
         return {key: value for key, value in asdict(self).items() if key not in unused}
