@@ -21,6 +21,6 @@ def test_recipes_and_games_are_read_without_torch():
 
 def test_the_core_runs_without_the_optional_packages():
     hidden = "\n".join(f"sys.modules[{name!r}] = None  # as if it were not installed" for name in OPTIONAL)
-    loaded = modules_after("marft.train.loop, marft.team, marft.tiny, marft.store", hidden)
+    loaded = modules_after("marft.train.loop, marft.team, marft.tiny, marft.store, marft.stages.stage", hidden)
     assert "torch" in loaded
     assert not loaded & set(OPTIONAL)

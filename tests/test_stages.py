@@ -78,7 +78,7 @@ def plain_logp(folder, texts):
 
 
 def tasted(episodes):
-    """The episodes with a reward that hangs on a seat's own answer alone: 1 at every step at which it starts with <A>."""
+    """The episodes with a reward that hangs on a seat's own answer alone: 1 where it starts with <A>."""
     for episode in episodes:
         steps = range(len(episode.rewards))
         good = {(turn.seat, turn.step) for turn in episode.turns if turn.text.startswith("<A>")}
@@ -194,19 +194,21 @@ def test_micro_batches_change_nothing_about_a_step(run, tmp_path):
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
-@pytest.mark.parametrize("reference", ["start", "base"])
-def test_the_loss_that_dpo_reports_is_against_the_reference_asked_for(run, bench, reference):
+@pytest.mark.parametrize(("reference", "weight"), [("start", 0.0), ("base", 0.0), ("base", 0.3)])
+def test_the_loss_that_dpo_reports_is_against_the_reference_asked_for(run, bench, reference, weight):
     pairs = preference_pairs([Batch("", run.updates[0])], Filters())["alice"]
     start = run.folder / "adapters" / "alice"
     ratio = margins(start, pairs)
     margin = ratio - (ratio if reference == "start" else margins(None, pairs))
     expected = np.log1p(np.exp(-0.7 * margin)).mean()
+    assert (abs(expected - np.log(2)) > 1e-3) == (reference == "base")
+    expected -= weight * np.concatenate(plain_logp(start, [(pair.prompt, pair.chosen) for pair in pairs])).mean()
     bench = bench(f"agents.alice.start_from={start}")
     begin(bench).unload()
-    settings = Settings("dpo", learning_rate=1e-3, beta=0.7, reference=reference, **ALL_AT_ONCE)
+    given = {"beta": 0.7, "reference": reference, "sft_weight": weight} | ALL_AT_ONCE
+    settings = Settings("dpo", learning_rate=1e-3, **given)
     (line,) = bench.train("alice", lambda model: dpo.make_trainer(bench, "alice", model, pairs, settings), None)
     assert line["loss"] == pytest.approx(expected, abs=1e-4)
-    assert (abs(expected - np.log(2)) > 1e-3) == (reference == "base")
 
 
 def test_the_next_run_starts_from_the_very_adapter_that_trl_trained(run, tmp_path, bench):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from marft.config import Recipe
 from marft.errors import RecipeError
-from marft.lookup import nearest
+
+if TYPE_CHECKING:
+    from marft.config import Recipe
 
 RecipePath = Annotated[Path, typer.Argument(help="the recipe, a YAML file", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="changes to the recipe, key.sub=value", show_default=False)]
@@ -142,6 +143,9 @@ def dpo(
     reference: Annotated[
         str, typer.Option(help="[bold]start[/], the adapter that training starts from, or [bold]base[/]")
     ] = "start",
+    sft_weight: Annotated[
+        float, typer.Option(min=0, help="this much of the chosen completions' negative log-prob is added to the loss")
+    ] = 0.0,
     epochs: Annotated[float, typer.Option(help="passes over the pairs")] = 1.0,
     learning_rate: Rate = 1e-5,
     batch_size: Batch = 16,
@@ -166,7 +170,8 @@ def dpo(
 
     _one_of("--worth", worth, ("return", "step"))
     _one_of("--reference", reference, ("start", "base"))
-    settings = Settings("dpo", epochs, learning_rate, batch_size, micro_batch, seed, checkpointing, beta, reference)
+    common = (epochs, learning_rate, batch_size, micro_batch, seed, checkpointing)
+    settings = Settings("dpo", *common, beta, reference, sft_weight)
     loaded = load_recipe(recipe, overrides or ())
     filters = _filters(loaded, reward, seat, steps, valid_only, by_seat)
     batches = _batches(episodes, loaded)
@@ -186,6 +191,7 @@ def _filters(
     by_seat: bool,
     **rest: Any,
 ) -> Any:
+    from marft.lookup import nearest
     from marft.stages.select import Filters, read_steps
 
     _one_of("--reward", reward, ("own", "team"))
@@ -198,11 +204,15 @@ def _filters(
 
 
 def _one_of(flag: str, value: str, known: Sequence[str]) -> None:
+    from marft.lookup import nearest
+
     if value not in known:
         raise RecipeError(f"{flag}: cannot be {value!r}{nearest(value, known)}")
 
 
 def _chosen(recipe: Recipe, names: Sequence[str] | None) -> list[str]:
+    from marft.lookup import nearest
+
     for name in names or ():
         if name not in recipe.agents:
             raise RecipeError(f"--agent: no agent {name!r}{nearest(name, recipe.agents)}")
