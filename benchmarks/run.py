@@ -22,7 +22,7 @@ import typer
 from peak import run_alone
 
 import games
-from marft.cli import quiet_libraries
+from marft.quiet import quiet_libraries
 
 HERE = Path(__file__).parent
 

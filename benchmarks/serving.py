@@ -21,13 +21,13 @@ import torch
 import typer
 
 from marft.bank import AdapterBank
-from marft.cli import quiet_libraries
 from marft.config import Launch
 from marft.engines import vllm
 from marft.engines.make import make_engine
 from marft.engines.replica import request_body
 from marft.errors import EngineError
 from marft.model import load_base
+from marft.quiet import quiet_libraries
 from marft.recipe import parse_recipe
 from marft.rollout import plan_update
 from marft.serve.command import find_python

@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from marft import __version__
 from marft.errors import MarftError, RecipeError
+from marft.quiet import quiet_libraries
 from marft.stages import commands as stages
 
 app = typer.Typer(
@@ -375,19 +374,3 @@ def _named(text: str) -> tuple[str, Path]:
     """NAME=FOLDER, or a folder that is its own name."""
     name, equals, folder = text.partition("=")
     return (name, Path(folder)) if equals else (Path(text).resolve().name, Path(text))
-
-
-def quiet_libraries() -> None:
-    """Keep other libraries' progress bars and advice out of the way of ours."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from transformers.utils import logging as transformers_logging
-
-    # PEFT asks newer transformers by an older name; nothing a user could mend
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-    hush: list[Callable[[], Any]] = [
-        transformers_logging.disable_progress_bar,
-        transformers_logging.set_verbosity_error,
-    ]
-    for call in hush:
-        call()

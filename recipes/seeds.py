@@ -25,10 +25,10 @@ import typer
 # Before torch is imported: so small a model gains little from a second thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from marft.cli import quiet_libraries
 from marft.config import Recipe
 from marft.eval.arena import evaluate
 from marft.eval.text_policy import exploitability_by_update, exploitability_of
+from marft.quiet import quiet_libraries
 from marft.recipe import load_recipe
 from marft.report.names import name_of
 from marft.train.folder import read_metrics

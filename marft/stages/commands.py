@@ -192,6 +192,7 @@ def _filters(
     **rest: Any,
 ) -> Any:
     from marft.lookup import nearest
+from marft.quiet import quiet_libraries
     from marft.stages.select import Filters, read_steps
 
     _one_of("--reward", reward, ("own", "team"))
@@ -205,6 +206,7 @@ def _filters(
 
 def _one_of(flag: str, value: str, known: Sequence[str]) -> None:
     from marft.lookup import nearest
+from marft.quiet import quiet_libraries
 
     if value not in known:
         raise RecipeError(f"{flag}: cannot be {value!r}{nearest(value, known)}")
@@ -212,6 +214,7 @@ def _one_of(flag: str, value: str, known: Sequence[str]) -> None:
 
 def _chosen(recipe: Recipe, names: Sequence[str] | None) -> list[str]:
     from marft.lookup import nearest
+from marft.quiet import quiet_libraries
 
     for name in names or ():
         if name not in recipe.agents:
@@ -247,8 +250,6 @@ def _run(
     overwrite: bool,
     dry_run: bool,
 ) -> None:
-    from marft.cli import quiet_libraries
-
     quiet_libraries()
     if dry_run:
         from marft.stages import dpo, sft

@@ -20,10 +20,10 @@ from rich.console import Console
 # two threads that wait for each other at every operation are many times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from marft.cli import quiet_libraries
 from marft.eval.arena import evaluate
 from marft.eval.results import print_table
 from marft.files import write_text
+from marft.quiet import quiet_libraries
 from marft.recipe import load_recipe
 from marft.report import write_report
 from marft.train.folder import read_metrics
