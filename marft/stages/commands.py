@@ -192,7 +192,6 @@ def _filters(
     **rest: Any,
 ) -> Any:
     from marft.lookup import nearest
-from marft.quiet import quiet_libraries
     from marft.stages.select import Filters, read_steps
 
     _one_of("--reward", reward, ("own", "team"))
@@ -206,7 +205,6 @@ from marft.quiet import quiet_libraries
 
 def _one_of(flag: str, value: str, known: Sequence[str]) -> None:
     from marft.lookup import nearest
-from marft.quiet import quiet_libraries
 
     if value not in known:
         raise RecipeError(f"{flag}: cannot be {value!r}{nearest(value, known)}")
@@ -214,7 +212,6 @@ from marft.quiet import quiet_libraries
 
 def _chosen(recipe: Recipe, names: Sequence[str] | None) -> list[str]:
     from marft.lookup import nearest
-from marft.quiet import quiet_libraries
 
     for name in names or ():
         if name not in recipe.agents:
