@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from marft.errors import RecipeError
+from marft.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from marft.config import Recipe
