@@ -26,7 +26,7 @@ def test_parameters_are_those_of_the_loaded_model_and_of_pefts_adapters():
     rig = Rig("agents.bob={adapter: {rank: 5, alpha: 5, targets: all-linear}}")
     plan = cost(rig.recipe)
     base = sum(parameter.numel() for name, parameter in rig.bank.base.named_parameters() if "lora_" not in name)
-    assert plan.base == 4 * base
+    assert plan.memory.base == 4 * base
     for name in ("alice", "bob"):
         assert plan.adapters[name] == 4 * sum(parameter.numel() for parameter in rig.bank.parameters(name))
 
@@ -49,12 +49,13 @@ def test_targets_that_are_not_there_are_refused():
 def test_double_precision_doubles_everything():
     single, double = cost(small()), cost(small("model.dtype=float64"))
     assert {name: 2 * size for name, size in single.adapters.items()} == double.adapters
-    assert (2 * single.base, 2 * single.optimizers) == (double.base, double.optimizers)
+    assert 2 * single.memory.base == double.memory.base
+    assert 2 * single.memory.optimizers == double.memory.optimizers
 
 
 def test_half_precision_halves_the_base_and_not_the_adapters():
     whole, half = cost(small()), cost(small("model.dtype=bfloat16"))
-    assert (half.base * 2, half.adapters) == (whole.base, whole.adapters)
+    assert (half.memory.base * 2, half.adapters) == (whole.memory.base, whole.adapters)
 
 
 def test_tokens_are_those_of_a_real_rollout(cache):
