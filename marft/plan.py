@@ -40,8 +40,11 @@ QUANTISED = {"8bit": 1 + 4 / 1024, "4bit": 0.5 + 1 / 64 + 4 / 64 / 256}
 
 @dataclass(frozen=True)
 class Rows:
-    """Lengths in tokens of a seat's side of an episode, measured on scripted play: mean and longest, the share of a
-    row that the seat says itself, and what it hears at once at most, without what all episodes begin with."""
+    """Lengths in tokens of a seat's side of an episode, measured on scripted play.
+
+    mean: as the players played. longest: if every answer had sampling.max_new_tokens; said: the answers' share of it.
+    heard: what a seat hears at once at most, without what all episodes begin with.
+    """
 
     mean: float
     longest: int
@@ -184,18 +187,22 @@ def _skeleton(recipe: Recipe) -> tuple[Any, Rows | None]:
         return model, None
     chat = Chat(tokenizer)
     sample = scripted_play(game, recipe.model.tiny.model_copy(update={"warmup_episodes": SAMPLE}))
-    return model, _lengths([encode(chat, script) for script in sample])
+    rows = [encode(chat, script) for script in sample]
+    answers = [len(script) * recipe.sampling.max_new_tokens for script in sample]
+    return model, _lengths(rows, answers, getattr(model.config, "max_position_embeddings", None) or math.inf)
 
 
-def _lengths(rows: Sequence[tuple[list[int], list[bool]]]) -> Rows:
+def _lengths(rows: Sequence[tuple[list[int], list[bool]]], answers: Sequence[int], context: float) -> Rows:
+    """answers: tokens that a row's answers may have in all."""
     lengths = [len(ids) for ids, _ in rows]
+    full = [(said.count(False) + most, most) for (_, said), most in zip(rows, answers, strict=True)]
+    longest, most = max(full)
     first = [said.index(True) for _, said in rows]
     low, high = min(ids for ids, _ in rows), max(ids for ids, _ in rows)  # two sorted ends share what all rows share
     common = next((n for n, (one, other) in enumerate(zip(low, high, strict=False)) if one != other), len(low))
     later = [len(list(run)) for _, said in rows for own, run in groupby(said) if not own][len(rows) :]
     heard = max([1, max(first) - min(common, *first), *later])
-    said = sum(sum(said) for _, said in rows) / sum(lengths)
-    return Rows(math.fsum(lengths) / len(lengths), max(lengths), said, heard)
+    return Rows(math.fsum(lengths) / len(lengths), int(min(longest, context)), most / longest, heard)
 
 
 def _adapter_parameters(model: Any, agent: str, settings: Adapter) -> int:

@@ -10,6 +10,7 @@ from trainer_fixtures import Rig
 from trainer_fixtures import make_recipe as small
 
 from marft.bank import AdapterBank
+from marft.batches import micro_batches
 from marft.engines.hf import HFEngine
 from marft.errors import ModelError
 from marft.model import load_base
@@ -64,12 +65,31 @@ def test_tokens_are_those_of_a_real_rollout(cache):
     bank = AdapterBank(base.model)
     for name in recipe.agents:
         bank.add(name, recipe.adapter_of(name), recipe.seed)
-    rollout = make_rollout(recipe, base.chat, bank, HFEngine(bank, base.chat.stop_ids))
+    engine = HFEngine(bank, base.chat.stop_ids)
+    engine.end_sessions = lambda start="": None  # keys and values stay, to be measured
+    rollout = make_rollout(recipe, base.chat, bank, engine)
     episodes = asyncio.run(rollout.play(plan_update(recipe, 0)))
     rows = build_rows(episodes, np.zeros(sum(len(episode.turns) for episode in episodes)))
     plan = cost(recipe)
     assert plan.trained_rows_per_update == sum(map(len, rows.values()))
     assert plan.tokens_per_update == pytest.approx(sum(len(row) for own in rows.values() for row in own), rel=0.02)
+    own = rows["alice"]
+    most = max(len(batch) * len(own[batch[0]]) for batch in micro_batches(own, recipe.train.token_budget))
+    assert plan.batch.tokens == pytest.approx(
+        most, rel=0.2
+    )  # where the model is unreadable, it hears more than players
+    share = np.mean([len(row.targets) / len(row) for row in own])
+    assert plan.batch.trained == pytest.approx(most * share, rel=0.2)
+    caches = [(cache.keys, cache.values) for cache in engine._caches.values()]
+    held = sum(tensor.nbytes for pair in caches for store in pair for tensor in store)
+    assert plan.memory.cache <= held <= 1.5 * plan.memory.cache  # it grows by 64 positions, and there are two or three
+
+
+def test_answers_may_be_as_long_as_sampling_allows():
+    short, long = cost(small()), cost(small("sampling.max_new_tokens=102"))
+    assert long.batch.longest == short.batch.longest + 3 * 100  # rounds
+    assert long.row_tokens == short.row_tokens
+    assert cost(small("sampling.max_new_tokens=5000")).batch.longest == 2048  # the model's context
 
 
 def test_scripted_seats_train_nothing():
