@@ -176,8 +176,9 @@ def activation_bytes(
     wide, tokens, hidden = max(4, width), batch.tokens, shape.hidden
     layer = tokens * kept_by_layer(shape, lora, width) + scores_bytes(shape, batch, attention, width)
     kept = tokens * hidden * width if checkpointing else layer
-    # two gradients of the intermediate width, the base's share and the adapter's, before the last layer is let go
-    moving = tokens * (width + wide) * shape.intermediate + tokens * hidden * (width + wide)
+    # two gradients of the intermediate width, the base's share and the adapter's, before the last layer is let go; of
+    # two types, each is there in both for a while
+    moving = tokens * (width + wide) * (shape.intermediate * (1 if wide == width else 2) + hidden)
     return kept * shape.layers, moving + (layer if checkpointing else 0)
 
 

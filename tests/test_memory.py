@@ -141,8 +141,8 @@ SETTINGS = [
     {"model": "30M", "rows": 8, "budget": 1024, "checkpointing": True},
     {"model": "30M", "rows": 8, "budget": 1024, "dtype": "bfloat16"},
     {"model": "100M", "rows": 2, "length": 64, "budget": 128},
-    {"model": "100M", "rows": 2, "length": 512, "budget": 512, "checkpointing": True},
-    {"model": "100M", "rows": 2, "length": 64, "budget": 128, "agents": 8, "adapter": {"rank": 32}},
+    {"model": "100M", "rows": 1, "length": 512, "budget": 512, "checkpointing": True},
+    {"model": "100M", "rows": 1, "length": 64, "budget": 128, "agents": 8, "adapter": {"rank": 32}},
 ]
 
 
