@@ -222,17 +222,20 @@ def estimate(
     checkpointing: bool,
     offload: bool = False,
     attention: Attention = "sdpa",
+    mixed: bool = False,
     at_once: bool = False,
 ) -> Memory:
     """The whole of it. base: the frozen weights' bytes. play: None where the engine is not in this process.
 
     adapters: those that learn, the critic's included. copies: names of them, of each adapter that is of the same shape
-    and does not learn (an anchor, say). offload: whether optimizer states are elsewhere but for a step.
+    and does not learn (an anchor, say). offload: whether optimizer states are elsewhere but for a step. mixed: whether
+    agents share passes, so that all their gradients are there at once.
     """
     width = BYTES[dtype]
     wide = max(4, width)
     sizes = {name: lora.parameters * wide for name, lora in adapters.items()}
     largest = max(sizes.values())
+    gradients = sum(sizes.values()) if mixed else largest
     passes = [
         (
             *activation_bytes(shape, lora, batch, width, checkpointing=checkpointing, attention=attention),
@@ -246,13 +249,13 @@ def estimate(
         base=base,
         adapters=sum(sizes.values()) + sum(sizes[name] for name in copies),
         optimizers=held,
-        gradients=largest,
+        gradients=gradients,
         activations=kept,
         backward=backward,
         logits=logits,
         cache=cache_bytes(shape, play.slots, play.length, width) if play else 0,
         passes=pass_bytes(shape, play, width) if play else 0,
         # the gradient as it was summed, flat, and clipped; the state of the one that steps, where states are elsewhere
-        step=3 * largest + (2 * largest if not held else 0),
+        step=gradients + 2 * largest + (2 * largest if not held else 0),
         at_once=at_once,
     )

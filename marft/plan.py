@@ -28,7 +28,7 @@ from marft.credit.couplings import needs_of
 from marft.errors import ModelError, RecipeError
 from marft.game import play_scripted
 from marft.games import make_game
-from marft.memory import BYTES, Batch, Memory, Play, Shape, estimate, lora_of, shape_of
+from marft.memory import BYTES, Batch, Lora, Memory, Play, Shape, estimate, lora_of, shape_of
 from marft.model import base_source, load_tokenizer, pick_device
 from marft.recipe import facts_of
 from marft.tiny import encode, new_model, scripted_play, train_tokenizer
@@ -88,7 +88,8 @@ def cost(recipe: Recipe) -> Cost:
     per_update = recipe.rollout.groups * recipe.rollout.group_size * paths
     trained = Counter(seat.own.agent for seat in recipe.team.values() if seat.own.agent is not None)
     mean = rows.mean if rows else 0.0
-    batch = _batch(recipe, rows, max(trained.values()) * per_update, shape)
+    mixed = _mixed(recipe, [loras[name] for name in recipe.agents])
+    batch = _batch(recipe, rows, (trained.total() if mixed else max(trained.values())) * per_update, shape)
     memory = estimate(
         shape,
         base=_base_bytes(model, recipe),
@@ -100,6 +101,7 @@ def cost(recipe: Recipe) -> Cost:
         device="cpu" if pick_device(recipe.model.device).type == "cpu" else "cuda",
         checkpointing=recipe.train.activation_checkpointing,
         offload=recipe.train.offload_optimizer,
+        mixed=mixed,
         attention="eager" if model.config._attn_implementation == "eager" else "sdpa",
         at_once=recipe.rollout.max_staleness > 0 or recipe.rollout.pipeline,
     )
@@ -117,8 +119,15 @@ def cost(recipe: Recipe) -> Cost:
     )
 
 
+def _mixed(recipe: Recipe, loras: Sequence[Lora]) -> bool:
+    """Whether agents are likely to learn in passes that they share, as far as the recipe tells."""
+    train, plain = recipe.train, not any(lora.dora or lora.head for lora in loras)
+    single = train.packing and train.epochs * train.minibatches == 1 and not recipe.rollout.pipeline
+    return train.step != "loop" and len(loras) > 1 and plain and single and recipe.model.quantization is None
+
+
 def _batch(recipe: Recipe, rows: Rows | None, count: int, shape: Shape) -> Batch:
-    """The largest micro-batch of an agent with `count` rows an update; full to the budget where lengths are unknown."""
+    """The largest micro-batch of `count` rows an update; full to the budget where lengths are unknown."""
     budget = recipe.train.token_budget
     if rows is None:
         return Batch(budget, budget // 2, min(budget, shape.context or budget))
@@ -253,7 +262,7 @@ def _memory_rows(recipe: Recipe, plan: Cost) -> list[tuple[str, str]]:
         ("base", f"{_size(memory.base)} ({recipe.model.dtype}{bits}, shared by all agents)"),
         ("adapters", ", ".join(sizes + ([f"copies {_size(others)}"] if others else []))),
         ("optimizer states", f"{_size(memory.optimizers)}{away}"),
-        ("gradient", f"{_size(memory.gradients)} (one agent at a time)"),
+        ("gradients", f"{_size(memory.gradients)} (one agent at a time, or all of those that share passes)"),
         ("activations", f"{_size(memory.activations)} for {batch.tokens:,} tokens at once ({kept})"),
         ("backward pass", f"{_size(memory.backward)} of its own"),
         ("logits of the loss", f"{_size(memory.logits)}, before the backward pass"),

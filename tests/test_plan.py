@@ -10,10 +10,10 @@ from trainer_fixtures import Rig
 from trainer_fixtures import make_recipe as small
 
 from marft.bank import AdapterBank
-from marft.batches import micro_batches
 from marft.engines.hf import HFEngine
 from marft.errors import ModelError
 from marft.model import load_base
+from marft.packing import packs
 from marft.plan import cost, print_plan
 from marft.recipe import load_recipe
 from marft.rollout import plan_update
@@ -73,13 +73,12 @@ def test_tokens_are_those_of_a_real_rollout(cache):
     plan = cost(recipe)
     assert plan.trained_rows_per_update == sum(map(len, rows.values()))
     assert plan.tokens_per_update == pytest.approx(sum(len(row) for own in rows.values() for row in own), rel=0.02)
-    own = rows["alice"]
-    most = max(len(batch) * len(own[batch[0]]) for batch in micro_batches(own, recipe.train.token_budget))
-    assert plan.batch.tokens == pytest.approx(
-        most, rel=0.2
-    )  # where the model is unreadable, it hears more than players
-    share = np.mean([len(row.targets) / len(row) for row in own])
-    assert plan.batch.trained == pytest.approx(most * share, rel=0.2)
+    for step, own in (("loop", rows["alice"]), ("auto", [row for each in rows.values() for row in each])):
+        train = recipe.train.model_copy(update={"step": step, "token_budget": 10_000})
+        batch = cost(recipe.model_copy(update={"train": train})).batch
+        most = max(sum(len(own[number]) for number in pack) for pack in packs([len(row) for row in own], 10_000))
+        assert batch.tokens == pytest.approx(most, rel=0.05)
+        assert batch.trained == pytest.approx(most * np.mean([len(row.targets) / len(row) for row in own]), rel=0.1)
     caches = [(cache.keys, cache.values) for cache in engine._caches.values()]
     held = sum(tensor.nbytes for pair in caches for store in pair for tensor in store)
     assert plan.memory.cache <= held <= 1.5 * plan.memory.cache  # it grows by 64 positions, and there are two or three
