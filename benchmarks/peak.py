@@ -24,7 +24,7 @@ def own_peak() -> int:
 def run_alone(script: Path, *arguments: object) -> Any:
     """What a script that runs in a fresh process prints on its last line, as JSON."""
     # large blocks straight from the system, so that the peak is what was in use and not what the heap kept
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     command = [sys.executable, str(script), *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])

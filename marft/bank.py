@@ -29,6 +29,9 @@ from marft.packing import NAME as PACKED
 from marft.packing import Layout, can_pack, close, layout_of
 from marft.seeds import derive
 
+MAGNITUDE = ("lora_magnitude_vector.weight", "lora_magnitude_vector")
+"""DoRA's magnitudes: the module's name, and that in a PEFT folder."""
+
 
 class AdapterBank:
     """A base model with named adapters; `use(name)` chooses who computes, None is the bare base."""
@@ -278,7 +281,7 @@ class AdapterBank:
     def _stored_names(self, name: str) -> dict[str, nn.Parameter]:
         key = self.names[name]
         return {
-            ".".join(part for part in full.split(".") if part != key): value
+            ".".join(part for part in full.split(".") if part != key).replace(*MAGNITUDE): value
             for full, value in self._parameters[name].items()
         }
 
@@ -303,6 +306,8 @@ def lora_config(settings: Adapter) -> LoraConfig:
         lora_alpha=settings.alpha,
         lora_dropout=0.0,  # the model stays in evaluation mode: what was sampled is what is trained
         target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
         task_type="CAUSAL_LM",
     )
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from marft.chat import Chat
-from marft.config import Recipe
+from marft.config import Model, Recipe
 from marft.errors import ModelError
+from marft.recompute import checkpoint_layers
 
 
 @dataclass
@@ -29,15 +31,42 @@ def load_base(recipe: Recipe, device: torch.device | str | None = None) -> Base:
     source = base_source(recipe)
     settings = recipe.model
     tokenizer = load_tokenizer(source, settings.revision)
+    device = torch.device(device or pick_device(settings.device))
+    given = {"revision": settings.revision, "dtype": getattr(torch, settings.dtype)}
+    if settings.quantization is not None:  # quantised while it is loaded, where it is to stay
+        given |= {"quantization_config": quantization(settings), "device_map": {"": device}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, revision=settings.revision, dtype=getattr(torch, settings.dtype)
-        )
+        model = AutoModelForCausalLM.from_pretrained(source, **given)
     except (OSError, ValueError) as error:
         raise ModelError(f"model.name: cannot load {source!r}: {_first_line(error)}") from error
     model.requires_grad_(False)
     model.eval()
-    return Base(model.to(device or pick_device(settings.device)), tokenizer, Chat(tokenizer), source)
+    if settings.quantization is None:
+        model = model.to(device)
+    elif device.type == "cpu":
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False  # it would repack 4-bit weights so that no gradient passes
+    if recipe.train.activation_checkpointing:
+        checkpoint_layers(model)
+    return Base(model, tokenizer, Chat(tokenizer), source)
+
+
+def quantization(settings: Model) -> BitsAndBytesConfig:
+    """bitsandbytes' settings: 8 bits (LLM.int8), or 4 (NF4 with quantised constants, as QLoRA has it)."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"model.quantization: {settings.quantization} needs bitsandbytes, which is not installed; "
+            "pip install bitsandbytes, or set it null"
+        )
+    if settings.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, settings.dtype),
+    )
 
 
 def base_source(recipe: Recipe) -> str:

@@ -6,6 +6,7 @@ valid name. Nothing here imports torch.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,8 +59,10 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(explain(error, Recipe, also=("base",))) from None
-    recipe = with_correction(with_default_team(recipe))
+    recipe = with_gap_limit(with_correction(with_default_team(recipe)))
     check_names(recipe)
+    if recipe.engine.kind == "vllm":
+        check_served(recipe)
     check_couplings(recipe.algorithm, facts_of(recipe))
     if recipe.rollout.pipeline:
         check_pipeline(recipe)
@@ -72,6 +75,38 @@ def with_correction(recipe: Recipe) -> Recipe:
         return recipe
     algorithm = recipe.algorithm.model_copy(update={"off_policy": OffPolicy(kind="truncate")})
     return recipe.model_copy(update={"algorithm": algorithm})
+
+
+GAP_LIMITS = {"float64": 0.05, "float32": 0.05, "bfloat16": 0.1, "float16": 0.05}
+"""By the base's type, where the recipe names none."""
+
+
+def with_gap_limit(recipe: Recipe) -> Recipe:
+    """Engine and trainer round differently, and the more so the fewer digits the base's type has."""
+    if recipe.train.gap_limit is not None:
+        return recipe
+    train = recipe.train.model_copy(update={"gap_limit": GAP_LIMITS[recipe.model.dtype]})
+    return recipe.model_copy(update={"train": train})
+
+
+def check_served(recipe: Recipe) -> None:
+    """What vLLM cannot serve must not be trained for it."""
+    adapters = {f"agents.{name}.adapter": agent.adapter for name, agent in recipe.agents.items()}
+    for key, adapter in {"adapter": recipe.adapter, **adapters}.items():
+        if adapter is not None and adapter.dora:
+            raise RecipeError(f"{key}.dora: vLLM serves no DoRA adapters; set {key}.dora false or engine.kind hf")
+    for name, agent in recipe.agents.items():
+        config = Path(agent.start_from or "") / "adapter_config.json"
+        if agent.start_from is not None and config.is_file() and json.loads(config.read_text()).get("use_dora"):
+            raise RecipeError(
+                f"agents.{name}.start_from: {agent.start_from} is a DoRA adapter, which vLLM does not serve; "
+                "set engine.kind hf"
+            )
+    if recipe.model.quantization is not None:
+        raise RecipeError(
+            f"model.quantization: {recipe.model.quantization} is for engine.kind hf; the servers' base would not be "
+            "the trainer's. Set it null or engine.kind hf"
+        )
 
 
 def check_pipeline(recipe: Recipe) -> None:

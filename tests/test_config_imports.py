@@ -14,7 +14,9 @@ def modules_after(imports, before=""):
 
 
 def test_recipes_and_games_are_read_without_torch():
-    loaded = modules_after("marft.config, marft.recipe, marft.games, marft.rewards, marft.credit, marft.compliance")
+    loaded = modules_after(
+        "marft.config, marft.recipe, marft.games, marft.rewards, marft.credit, marft.compliance, marft.memory"
+    )
     assert "pydantic" in loaded
     assert not loaded & {"torch", "transformers", "peft", "accelerate", "tokenizers", *OPTIONAL}
 

@@ -23,6 +23,7 @@ from marft.rewards import load_reward
 from marft.rollout import plan_update
 from marft.team import make_rollout
 from marft.train.learning import Learning
+from marft.train.offload import offload_state
 from marft.train.optimizer import make_learner
 from marft.train.rows import Row, build_rows
 from marft.train.table import score, turn_table
@@ -82,6 +83,8 @@ class Rig:
         for name in self.recipe.agents:
             self.bank.add(name, self.recipe.adapter_of(name), self.recipe.seed)
             self.learners[name] = make_learner(self.bank, name, self.recipe.optimizer_of(name))
+            if self.recipe.train.offload_optimizer:
+                offload_state(self.learners[name])
             if shaken:
                 shake(self.bank, name, shaken)
         self.engine = HFEngine(self.bank, self.base.chat.stop_ids)

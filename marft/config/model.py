@@ -47,6 +47,9 @@ class Model(Strict):
     revision: str | None = Field(None, description="hub revision; ignored for tiny and folders")
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     device: str = Field("auto", description="auto: the accelerator if there is one, else cpu")
+    quantization: Literal["8bit", "4bit"] | None = Field(
+        None, description="keep the frozen base's linear layers in 8 or 4 bits (bitsandbytes); engine hf only"
+    )
     tiny: Tiny = Tiny()
 
     @model_validator(mode="before")
@@ -59,8 +62,12 @@ class Adapter(Strict):
     """LoRA settings of one agent, PEFT's words."""
 
     rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0)
+    alpha: float = Field(16, gt=0, description="the adapter's product is scaled by alpha / rank")
     targets: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", description="module names or all-linear")
+    rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead (rsLoRA, 2312.03732)")
+    dora: bool = Field(
+        False, description="learn the weights' magnitudes apart from their directions (DoRA, 2402.09353)"
+    )
 
 
 class Optimizer(Strict):

@@ -33,4 +33,10 @@ class Train(Strict):
     )
     save_every: int = Field(10, ge=1, description="updates between checkpoints")
     keep_last: int = Field(3, ge=1, description="checkpoints to keep")
-    gap_limit: float = Field(0.05, gt=0, description="mean |log-prob gap| engine/trainer that stops the run")
+    gap_limit: float | None = Field(
+        None, gt=0, description="mean |log-prob gap| engine/trainer that stops the run; default by model.dtype"
+    )
+    activation_checkpointing: bool = Field(
+        False, description="keep only the layers' inputs for the backward pass and compute the rest again"
+    )
+    offload_optimizer: bool = Field(False, description="keep optimizer states on the cpu but for their agent's step")

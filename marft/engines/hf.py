@@ -59,6 +59,10 @@ class _Slots:
         self._held: dict[str, _Slot] = {}
         self._free: list[int] = []
 
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
     def of(self, session: str) -> _Slot:
         if session not in self._held:
             self.made += not self._free
@@ -132,7 +136,8 @@ class HFEngine:
             if start:
                 for slots in self._slots.values():
                     slots.end(start)
-                return
+                if any(slots.held for slots in self._slots.values()):
+                    return  # once nobody plays any more, keys and values make room for the trainer
             self._caches.clear()
             self._slots.clear()
 

@@ -155,7 +155,7 @@ def _restore_optimizer(
     for full, tensor in stored.items():
         key, _, name = full.partition(":")
         parameter = parameters[name]
-        device = "cpu" if key == "step" else parameter.device
+        device = "cpu" if key == "step" or learner.offload else parameter.device
         learner.optimizer.state[parameter][key] = tensor.to(device)
 
 

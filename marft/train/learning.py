@@ -32,6 +32,7 @@ from marft.train.clock import Clock
 from marft.train.critic import Critic
 from marft.train.gathering import Batch, Part, join
 from marft.train.gradient import Job
+from marft.train.offload import offload_state
 from marft.train.optimizer import Learner
 from marft.train.rows import Row, build_rows, with_advantages
 from marft.train.table import duplicates, turn_table
@@ -69,6 +70,8 @@ class Learning:
         if "critic" in self.needs:
             rest = (len(recipe.team), derive(recipe.seed, "critic"), recipe.train.updates, recipe.train.token_budget)
             self.critic = Critic(bank, recipe.critic, recipe.adapter, *rest, workers)
+            if recipe.train.offload_optimizer:
+                offload_state(self.critic.learner)
         self._add_anchors()
 
     def learn(

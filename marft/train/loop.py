@@ -43,6 +43,7 @@ from marft.train.checkpoint import Progress, latest_checkpoint, load_checkpoint,
 from marft.train.clock import Clock
 from marft.train.folder import RunFolder
 from marft.train.learning import Learning, Lesson
+from marft.train.offload import offload_state
 from marft.train.optimizer import Learner, make_learner
 from marft.train.past import PastSelves
 from marft.train.piecewise import Piecewise
@@ -304,7 +305,10 @@ class Trainer:
             self.bank.load(name, agent.start_from)
         else:
             self.bank.add(name, self.recipe.adapter_of(name), self.recipe.seed)
-        return make_learner(self.bank, name, self.recipe.optimizer_of(name))
+        learner = make_learner(self.bank, name, self.recipe.optimizer_of(name))
+        if self.recipe.train.offload_optimizer:
+            offload_state(learner)
+        return learner
 
     def _start_trackers(self) -> None:
         if not self.recipe.trackers:

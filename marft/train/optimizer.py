@@ -15,12 +15,16 @@ from marft.config import Optimizer
 
 @dataclass
 class Learner:
-    """An agent's training state. `version` counts its updates; the engine's adapter of that version made the rows."""
+    """An agent's training state. `version` counts its updates; the engine's adapter of that version made the rows.
+
+    offload: whether the optimizer's state is kept off the device between steps (see `offload_state`).
+    """
 
     name: str
     optimizer: torch.optim.AdamW
     settings: Optimizer
     version: int = 0
+    offload: bool = False
 
 
 def make_learner(bank: AdapterBank, name: str, settings: Optimizer) -> Learner:
