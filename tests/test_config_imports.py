@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 OPTIONAL = ("trl", "deepspeed", "datasets", "vllm", "pyspiel", "open_spiel", "pettingzoo", "gymnasium", "textarena")
 
@@ -26,3 +28,10 @@ def test_the_core_runs_without_the_optional_packages():
     loaded = modules_after("marft.train.loop, marft.team, marft.tiny, marft.store, marft.stages.stage", hidden)
     assert "torch" in loaded
     assert not loaded & set(OPTIONAL)
+
+
+def test_every_package_is_in_what_is_built():
+    root = Path(__file__).parent.parent
+    listed = set(tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = [path.parent.relative_to(root) for path in (root / "marft").rglob("__init__.py")]
+    assert {".".join(folder.parts) for folder in folders} | {"marft.games", "marft.rewards", "marft.eval"} == listed
