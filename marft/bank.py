@@ -28,6 +28,7 @@ from marft.mixed import mixable, mixed_lora
 from marft.packing import NAME as PACKED
 from marft.packing import Layout, can_pack, close, layout_of
 from marft.seeds import derive
+from marft.shards import Whole
 
 MAGNITUDE = ("lora_magnitude_vector.weight", "lora_magnitude_vector")
 """DoRA's magnitudes: the module's name, and that in a PEFT folder."""
@@ -40,6 +41,7 @@ class AdapterBank:
         self.base = base
         self.attention = base.config._attn_implementation
         self.peft: PeftModel | None = None
+        self.shards = Whole()
         self.lock = threading.RLock()
         self.names: dict[str, str] = {}
         self._active: str | None = None

@@ -76,7 +76,7 @@ class Scorer:
         """Scores of every row's targets under `sampling`, without gradient, on the bank's device."""
         found: list[TokenScores | None] = [None] * len(rows)
         with self.bank.use(None if policy == f"{FROZEN}base" else policy):
-            for batch in self.passes.batches(rows):
+            for batch in self.bank.shards.even(self.passes.batches(rows), lambda number: self.idle()):
                 part = [rows[number] for number in batch]
                 sizes = [len(row.targets) for row in part]
                 pieces = zip(*(column.split(sizes) for column in self.forward(part, sampling)), strict=True)
@@ -89,6 +89,12 @@ class Scorer:
         hidden_N = self.passes.hidden(rows)
         target_N = torch.from_numpy(np.concatenate([row.ids[row.targets] for row in rows])).to(hidden_N.device)
         vocabulary = self.bank.config.vocab_size
-        return token_scores(
-            self.bank.head, hidden_N, target_N, sampling, vocabulary=vocabulary, entropy_gradient=entropy_gradient
-        )
+        with self.bank.shards.held(self.bank.base.get_output_embeddings()):
+            return token_scores(
+                self.bank.head, hidden_N, target_N, sampling, vocabulary=vocabulary, entropy_gradient=entropy_gradient
+            )
+
+    def idle(self) -> torch.Tensor:
+        """A pass of the adapter in use over next to nothing: a zero, with gradient."""
+        text = _Text(np.zeros(2, dtype=np.int64), np.ones(1, dtype=np.int64))
+        return self.forward([text], PLAIN).logp_N.sum() * 0.0

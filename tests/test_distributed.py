@@ -1,50 +1,13 @@
 """Several processes under accelerate make the same updates as one."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-import yaml
-from safetensors.numpy import load_file
-from trainer_fixtures import recipe_data
+from launches import launch, texts, weights
 
 from marft.store import read_episodes
 from marft.train.folder import read_metrics
 
 pytestmark = pytest.mark.distributed
-
-CONFIG = Path(__file__).parent.parent / "recipes" / "accelerate" / "cpu2.yaml"
-DEADLINE = 240
-
-
-def launch(tmp_path, name: str, processes: int | None, *overrides: str) -> subprocess.CompletedProcess:
-    """Train a small recipe in some processes under accelerate, or plainly in one (None); raises past the deadline."""
-    path = tmp_path / f"{name}.yaml"
-    path.write_text(
-        yaml.safe_dump(recipe_data("train.updates=3", "rollout.groups=5", "algorithm=ad_align", *overrides))
-    )
-    command = [sys.executable]
-    if processes is not None:
-        command += ["-m", "accelerate.commands.launch"]
-        command += ["--config_file", str(CONFIG)] if processes == 2 else ["--cpu", "--num_processes", "1"]
-    command += ["-m", "marft", "train", str(path), "--out", str(tmp_path / name)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
-
-
-def weights(folder) -> dict[str, np.ndarray]:
-    return {
-        f"{agent}/{name}": tensor
-        for agent in ("alice", "bob")
-        for name, tensor in load_file(folder / "adapters" / agent / "adapter_model.safetensors").items()
-    }
-
-
-def texts(folder) -> dict[str, list]:
-    return {episode.id: [turn.completion_ids for turn in episode.turns] for episode in read_episodes(folder)}
 
 
 # Sums of gradients are rounded in another order, and AdamW's first steps divide each by its own size: the weights,

@@ -18,7 +18,7 @@ from marft.config import Adapter
 from marft.config import Critic as CriticSettings
 from marft.passes import Passes
 from marft.seeds import derive
-from marft.train.optimizer import Learner, apply_gradient, flat_gradient, learning_rate
+from marft.train.optimizer import Learner, apply_gradient, flat_gradient, learning_rate, make_optimizer
 from marft.train.views import View
 from marft.train.workers import Workers
 
@@ -45,7 +45,7 @@ class Critic:
         self.bank, self.settings, self.workers = bank, settings, workers
         self.seed, self.updates, self.passes = seed, updates, Passes(bank, token_budget)
         bank.add(NAME, settings.adapter or adapter, seed)
-        width = bank.base.get_output_embeddings().weight.shape[-1]
+        width = bank.base.get_output_embeddings().in_features
         self.head = nn.Linear(width, seats, device=bank.device, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -53,14 +53,7 @@ class Critic:
         self.deviation = torch.ones((), dtype=torch.float64)
         self.seen = torch.zeros((), dtype=torch.float64)
         options = settings.optimizer
-        optimizer = torch.optim.AdamW(
-            self.parameters(),
-            lr=options.learning_rate,
-            betas=options.betas,
-            eps=options.eps,
-            weight_decay=options.weight_decay,
-        )
-        self.learner = Learner(NAME, optimizer, options)
+        self.learner = Learner(NAME, make_optimizer(self.parameters(), options, workers), options)
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.bank.parameters(NAME), *self.head.parameters()]
@@ -128,18 +121,26 @@ class Critic:
             part.backward()
             loss += float(part.detach())
         rate = learning_rate(self.settings.optimizer, number, self.updates)
-        flat = self.workers.sum(flat_gradient(parameters))
-        apply_gradient(optimizer, parameters, flat, rate, self.settings.optimizer.max_grad_norm)
+        flat = self.workers.reduced(flat_gradient(parameters))
+        most = self.settings.optimizer.max_grad_norm
+        apply_gradient(optimizer, parameters, flat, rate, most, self.workers.norm(flat))
         return loss
 
     def _passes(self, views: Sequence[View]) -> Iterator[tuple[list[int], Tensor]]:
         """Micro-batches of views, with the head's normalised output at their places."""
-        for batch in self.passes.batches(views):
+        for batch in self.bank.shards.even(self.passes.batches(views), self._idle):
             part = [views[number] for number in batch]
             with self.bank.use(NAME):
                 hidden_M = self.passes.hidden(part)
                 seat_M = torch.from_numpy(np.concatenate([view.seat for view in part])).to(hidden_M.device)
                 yield batch, self.head(hidden_M.float()).gather(-1, seat_M[:, None]).squeeze(-1)
+
+    def _idle(self, number: int) -> None:
+        """A pass over next to nothing, backward too where the others' are."""
+        with self.bank.use(NAME):
+            nothing = self.bank.hidden(torch.zeros((1, 1), dtype=torch.int64, device=self.bank.device), use_cache=False)
+            if nothing.requires_grad:
+                (nothing.sum() * 0.0).backward()
 
     def _moments(self, target_M: np.ndarray) -> Tensor:
         """Count, sum and sum of squares over all processes."""

@@ -91,7 +91,7 @@ class Gradients:
 
     def add(self, work: Work) -> None:
         """All passes of one agent's rows."""
-        for batch in self.scorer.passes.batches(work.rows):
+        for batch in self.bank.shards.even(self.scorer.passes.batches(work.rows), lambda number: self._idle(work)):
             part = self._part(work, batch)
             with self.bank.use(work.name):
                 self._backward([part])
@@ -110,13 +110,24 @@ class Gradients:
 
     def _part(self, work: Work, batch: list[int]) -> _Part:
         """With log-probs under the anchor: the base with adapters off, or another adapter."""
-        if not (_in_loss(work) or work.sample):
-            return _Part(work, batch, None)
-        # where it is not in the loss, it is measured on the first pass alone, which costs one forward
-        work.sample = False
         part = _Part(work, batch, None)
+        if not self._refers(work):
+            return part
         with torch.no_grad(), self.bank.use(self.anchors.get(work.name)):
             return part._replace(reference=self.scorer.forward(part.rows, self.sampling).logp_N)
+
+    def _refers(self, work: Work) -> bool:
+        """Whether the next pass has one of the anchor beside it: where that is not in the loss, the first has."""
+        sample, work.sample = work.sample, False
+        return bool(_in_loss(work) or sample)
+
+    def _idle(self, work: Work) -> None:
+        """The passes that a micro-batch would make, for a process that has none left."""
+        if self._refers(work):
+            with torch.no_grad(), self.bank.use(self.anchors.get(work.name)):
+                self.scorer.idle()
+        with self.bank.use(work.name):
+            self.scorer.idle().backward()
 
     def _backward(self, parts: Sequence[_Part]) -> None:
         """One pass through the model and back."""

@@ -28,6 +28,7 @@ from marft.episode import Episode
 from marft.errors import ModelError
 from marft.loss import KLS, epo_weight
 from marft.seeds import derive
+from marft.train.balance import cost_of, spread
 from marft.train.clock import Clock
 from marft.train.critic import Critic
 from marft.train.gathering import Batch, Part, join
@@ -47,13 +48,14 @@ ANCHOR = "anchor:{}"
 class Lesson(NamedTuple):
     """reports: agent -> what its update reported; an agent that was not to learn is not in it. critic: likewise.
     state: what credit remembers, for the next lesson. table: the turn table of all processes. advantage: its turns' (or
-    tokens') advantages; of several learners that share rollouts, the last one's."""
+    tokens') advantages; of several learners that share rollouts, the last one's. gauges: what else to report."""
 
     reports: dict[str, dict[str, float]]
     critic: dict[str, float]
     state: dict[str, Any]
     table: dict[str, np.ndarray]
     advantage: np.ndarray
+    gauges: Mapping[str, float] = {}
 
 
 class Learning:
@@ -90,11 +92,12 @@ class Learning:
             batch = join(self.workers.gather([part]), self.workers.rank)
             shares, state, advantage = self.credited(batch, rows, same_U, state)
         with clock("update"):
+            shares, count, gauges = self._spread(shares, batch, len(episodes))
             critic = self._teach_critic(batch, views, number, state)
             reports: dict[str, dict[str, float]] = {}
             if self.critic is None or number >= self.recipe.critic.warmup_updates:
-                reports = self._train(shares, len(episodes), number, state)
-        return Lesson(reports, critic, state, batch.table, advantage)
+                reports = self._train(shares, count, number, state)
+        return Lesson(reports, critic, state, batch.table, advantage, gauges)
 
     def refresh_anchors(self) -> None:
         """Make the agents' present weights the snapshot that their KL terms look at."""
@@ -157,7 +160,8 @@ class Learning:
         """(U,) the estimated KL to the anchor of each turn: the sum over its tokens, of the policy that sampled."""
         kl_U, settings = np.zeros(turns), self.algorithm.kl
         exact = self.recipe.sampling.top_k or self.recipe.sampling.top_p < 1
-        for name, own in rows.items():
+        for name in self.learners:  # all of them, even without rows: other processes may have some
+            own = rows.get(name, ())
             anchors = self.updater.scorer.measure(self.updater.anchors.get(name), own, self.recipe.sampling)
             policy = self.updater.logprobs(self.learners[name], own) if exact else None
             for number, (row, anchor) in enumerate(zip(own, anchors, strict=True)):
@@ -202,14 +206,43 @@ class Learning:
         turn_N = batch.turn_N if by_token else None
         target = value_targets(self.algorithm, batch.table, batch.value_N, turn_N, state)
         target = target[batch.tokens if by_token else batch.turns]
-        return self.critic.update(views, [target[view.token if by_token else view.turn] for view in views], number)
+        pairs = [(view, target[view.token if by_token else view.turn]) for view in views]
+        if self.workers.size > 1:
+            pairs, _ = spread(pairs, [self._cost(view) for view in views], self.workers)
+        return self.critic.update([view for view, _ in pairs], [aims for _, aims in pairs], number)
 
     # Steps
+
+    def _spread(
+        self, shares: Mapping[str, list[Row]], batch: Batch, episodes: int
+    ) -> tuple[Mapping[str, list[Row]], int, dict[str, float]]:
+        """The rows that this process trains on, agent by agent, for each agent's step waits for all processes.
+
+        Turns and episodes are numbered through all processes then. Returns how many episodes there are, too.
+        """
+        if self.workers.size == 1:
+            return shares, episodes, {}
+        counts = self.workers.gather([episodes])
+        first, start = sum(counts[: self.workers.rank]), batch.turns.start
+        mine, loads = {}, []
+        for name in self.learners:
+            rows = [replace(row, turn=row.turn + start, episode=row.episode + first) for row in shares.get(name, ())]
+            mine[name], load = spread(rows, [self._cost(row) for row in rows], self.workers)
+            loads.append(load)
+        played, slowest, mean = (sum(column) for column in zip(*loads, strict=True))
+        gauges = {"ranks/imbalance_played": played / mean - 1, "ranks/imbalance": slowest / mean - 1} if mean else {}
+        return mine, sum(counts), gauges
+
+    def _cost(self, sequence: Row | View) -> float:
+        return cost_of(len(sequence), self.bank.config.hidden_size)
 
     def _train(
         self, shares: Mapping[str, Sequence[Row]], episodes: int, number: int, state: dict[str, Any]
     ) -> dict[str, dict[str, float]]:
-        """All stages of the update; each hands its ratios to those after it, where the algorithm says so."""
+        """All stages of the update; each hands its ratios to those after it, where the algorithm says so.
+
+        episodes: of all processes, since an episode's rows may be trained on in several.
+        """
         settings = self.algorithm.update
         turns = max((int(row.place.max()) + 1 for own in shares.values() for row in own), default=1)
         turns = max(self.workers.gather([turns]))
@@ -234,9 +267,8 @@ class Learning:
                     unit_N = np.repeat([row.episode for row in rows], [len(row.targets) for row in rows])
                     ratios.append((self.updater.log_ratios(self.learners[name], rows, old), unit_N.astype(np.int64)))
             if ratios:
-                factor_E = compound(
-                    settings, factor_E, *(np.concatenate(column) for column in zip(*ratios, strict=True))
-                )
+                everyone = zip(*self.workers.gather(ratios), strict=True)
+                factor_E = compound(settings, factor_E, *(np.concatenate(column) for column in everyone))
         joined = {name: _joined(found) for name, found in reports.items()}
         if self.algorithm.entropy_band.kind != "none":
             for name, report in joined.items():

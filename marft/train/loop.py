@@ -33,9 +33,10 @@ from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import Base, load_base, pick_device
 from marft.recipe import facts_of
-from marft.rewards import load_reward
+from marft.rewards import load_reward, takes_all
 from marft.scoring import Scorer
 from marft.seeds import derive
+from marft.shards import Shards
 from marft.store import write_parquet
 from marft.team import add_frozen, make_rollout
 from marft.train.asynchronous import Asynchronous
@@ -46,12 +47,14 @@ from marft.train.learning import Learning, Lesson
 from marft.train.offload import offload_state
 from marft.train.optimizer import Learner, make_learner
 from marft.train.past import PastSelves
+from marft.train.pieces import Pieces
 from marft.train.piecewise import Piecewise
 from marft.train.progress import Display
 from marft.train.source import Replay, Source, Supply, Synchronous
 from marft.train.spending import Spending
 from marft.train.table import score_all
 from marft.train.workers import Workers
+from marft.train.zero import check_head, check_sharded
 
 logger = logging.getLogger("marft")
 
@@ -87,8 +90,11 @@ def _accelerator(recipe: Recipe, out: Path) -> Accelerator:
     for name in recipe.trackers:
         if name not in LoggerType.list():
             raise RecipeError(f"trackers: no tracker {name!r}{nearest(name, LoggerType.list())}")
-    cpu = recipe.model.device == "cpu"
-    accelerator = Accelerator(cpu=cpu, log_with=list(recipe.trackers) or None, project_dir=str(out))
+    cpu = pick_device(recipe.model.device).type == "cpu"
+    try:
+        accelerator = Accelerator(cpu=cpu, log_with=list(recipe.trackers) or None, project_dir=str(out))
+    except ImportError as error:
+        raise RecipeError(f"accelerate: its configuration asks for what is not installed: {error}") from None
     found = [tracker.value for tracker in accelerator.log_with]
     for name in recipe.trackers:
         if name not in (*found, "all"):
@@ -106,7 +112,10 @@ class Trainer:
         set_seed(derive(recipe.seed, "torch", workers.rank) % 2**32)
         self.base = self._load_base()
         self.bank = AdapterBank(self.base.model, recipe.train.packing)
+        self._shard()
         self.learners = {name: self._learner(name) for name in recipe.agents}
+        if self.bank.shards.sharded:
+            check_head(self.bank)
         self.engine: Trained | None = None
         if replay is None:
             self.engine = make_engine(recipe, self.base, self.bank, folder.path, workers)
@@ -170,7 +179,7 @@ class Trainer:
             shard = f"-{self.workers.rank}" if self.workers.size > 1 else ""
             write_parquet(played, self.folder.path / "episodes" / f"update-{update:06d}{shard}.parquet")
             failed = len(played) - len(episodes)
-            metrics = self._metrics(episodes, lesson, failed) | supply.gauges | self.spending.record()
+            metrics = self._metrics(episodes, lesson, failed) | supply.gauges | lesson.gauges | self.spending.record()
         if self.workers.main:
             self._warn(warnings_for(self.recipe.algorithm, lesson.table, lesson.advantage))
         self.progress.update += 1
@@ -184,7 +193,8 @@ class Trainer:
         with clock("rollout"):
             supply = self._taken(update)
         episodes = learnable(supply.played)
-        with clock("credit"):
+        asking = any(takes_all(function) for function, _ in self.rewards.values())
+        with clock("credit"), self.bank.shards.whole() if asking else contextlib.nullcontext():
             score_all(episodes, self.rewards, self.scorer)
         return supply, self.learning.learn(episodes, update, self.progress.credit, clock)
 
@@ -193,8 +203,10 @@ class Trainer:
 
         In a launch of several processes it is not: the others may never come to that point.
         """
+        here = self.engine is not None and self.engine.shares_weights
         try:
-            return self.source.take(update, self._versions())
+            with self.bank.shards.whole() if here else contextlib.nullcontext():
+                return self.source.take(update, self._versions())
         except EngineError:
             newest = latest_checkpoint(self.folder.checkpoints)
             if self.workers.size == 1 and update and (newest is None or newest.name != f"update-{update:06d}"):
@@ -240,6 +252,10 @@ class Trainer:
             metrics |= {f"agent/{agent}/{key}": value for key, value in report.items()}
         metrics |= {f"critic/{key}": value for key, value in lesson.critic.items()}
         metrics["episodes/failed"] = float(sum(self.workers.gather([failed])))
+        if self.bank.shards.sharded:
+            metrics["base/resident"] = (
+                max(self.workers.gather([self.bank.shards.resident()])) / self.bank.shards.numel()
+            )
         if self.recipe.rollout.plan.branches:
             metrics["episodes/paths"] = float(len(episodes))
         return metrics
@@ -262,9 +278,14 @@ class Trainer:
     def _save(self) -> float:
         began = time.perf_counter()
         self.progress.source = self.source.state()
+        pieces = [one.optimizer for one in self._all_learners() if isinstance(one.optimizer, Pieces)]
+        for optimizer in pieces:
+            optimizer.collect()
         if self.workers.main:
             save_checkpoint(self.folder.checkpoints, self.bank, self.learners, self.progress, self.learning.critic)
             prune_checkpoints(self.folder.checkpoints, self.recipe.train.keep_last)
+        for optimizer in pieces:
+            optimizer.state.clear()
         self.learning.refresh_anchors()
         self.workers.wait()
         return time.perf_counter() - began
@@ -273,6 +294,9 @@ class Trainer:
         found = latest_checkpoint(self.folder.checkpoints)
         if found is not None:
             self.progress = load_checkpoint(found, self.bank, self.learners, self.learning.critic)
+            for learner in self._all_learners():
+                if isinstance(learner.optimizer, Pieces):
+                    learner.optimizer.adopt()
             self.learning.refresh_anchors()
         self.source.restore(self.progress.update, self.progress.source)
         self.spending.go_on()
@@ -280,13 +304,28 @@ class Trainer:
             self.folder.keep_until(self.progress.update)
         self.workers.wait()
 
+    def _all_learners(self) -> list[Learner]:
+        """The agents, and the critic if there is one."""
+        critic = self.learning.critic
+        return [*self.learners.values(), *([critic.learner] if critic is not None else [])]
+
     def _load_base(self) -> Base:
         """The main process first: it may have to build the tiny model that the others then find in the cache."""
         wanted, device = self.recipe.model.device, self.workers.accelerator.device
         if wanted != "auto" and pick_device(wanted).type != device.type:
             raise ModelError(f"model.device: {wanted} is asked for, but there is only {device.type}; set auto")
+        if self.workers.zero.stage == 3:
+            device = "cpu"  # it goes where it belongs piece by piece
         with self.workers.accelerator.main_process_first():
             return load_base(self.recipe, device)
+
+    def _shard(self) -> None:
+        """Before there is any adapter, so that only the base is cut up."""
+        if self.workers.zero.stage == 3:
+            check_sharded(self.recipe)
+            self.bank.shards = Shards(
+                self.base.model, self.workers.zero.settings, self.workers.accelerator.device, self.workers.most
+            )
 
     def _source(self, replay: Path | None) -> Source:
         recipe = self.recipe
@@ -305,8 +344,12 @@ class Trainer:
             self.bank.load(name, agent.start_from)
         else:
             self.bank.add(name, self.recipe.adapter_of(name), self.recipe.seed)
-        learner = make_learner(self.bank, name, self.recipe.optimizer_of(name))
+        learner = make_learner(self.bank, name, self.recipe.optimizer_of(name), self.workers)
         if self.recipe.train.offload_optimizer:
+            if self.workers.pieces:
+                raise RecipeError(
+                    "train.offload_optimizer: ZeRO cuts the states up already; set it false, or launch without"
+                )
             offload_state(learner)
         return learner
 

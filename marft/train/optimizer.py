@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from marft.bank import AdapterBank
 from marft.config import Optimizer
+from marft.train.pieces import Pieces
+from marft.train.workers import Workers
 
 
 @dataclass
@@ -21,22 +23,26 @@ class Learner:
     """
 
     name: str
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.AdamW | Pieces
     settings: Optimizer
     version: int = 0
     offload: bool = False
 
 
-def make_learner(bank: AdapterBank, name: str, settings: Optimizer) -> Learner:
+def make_learner(bank: AdapterBank, name: str, settings: Optimizer, workers: Workers | None = None) -> Learner:
     """A learner with a fresh AdamW over the agent's adapter."""
-    optimizer = torch.optim.AdamW(
-        bank.parameters(name),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
-    return Learner(name, optimizer, settings)
+    return Learner(name, make_optimizer(bank.parameters(name), settings, workers), settings)
+
+
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], settings: Optimizer, workers: Workers | None = None
+) -> torch.optim.AdamW | Pieces:
+    """A fresh AdamW; cut up over the processes where the launch asks for it."""
+    options = {"lr": settings.learning_rate, "betas": settings.betas, "eps": settings.eps}
+    options["weight_decay"] = settings.weight_decay
+    if workers is not None and workers.pieces:
+        return Pieces(parameters, workers, **options)
+    return torch.optim.AdamW(parameters, **options)
 
 
 def learning_rate(settings: Optimizer, update: int, updates: int) -> float:
@@ -59,13 +65,24 @@ def flatten(gradients: Sequence[Tensor | None], parameters: Sequence[nn.Paramete
 
 
 def apply_gradient(
-    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], flat: Tensor, rate: float, max_norm: float
+    optimizer: torch.optim.AdamW | Pieces,
+    parameters: Sequence[nn.Parameter],
+    flat: Tensor,
+    rate: float,
+    max_norm: float,
+    norm: float | None = None,
 ) -> None:
-    """One step at this learning rate, along `flat` clipped to `max_norm`; no gradient is left in memory."""
-    flat = flat * min(1.0, max_norm / (float(flat.norm()) + 1e-6))
-    pieces = flat.split([parameter.numel() for parameter in parameters])
-    for parameter, piece in zip(parameters, pieces, strict=True):
-        parameter.grad = piece.view_as(parameter).to(parameter.dtype)
+    """One step at this learning rate, along `flat` clipped to `max_norm`; no gradient is left in memory.
+
+    norm: the whole gradient's, where `flat` is a piece of it.
+    """
+    flat = flat * min(1.0, max_norm / ((float(flat.norm()) if norm is None else norm) + 1e-6))
+    if isinstance(optimizer, Pieces):
+        optimizer.own.grad = flat.to(optimizer.own.dtype)
+    else:
+        pieces = flat.split([parameter.numel() for parameter in parameters])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter).to(parameter.dtype)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()

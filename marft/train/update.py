@@ -126,6 +126,8 @@ class Updater:
         adapters, the number of steps and the anchors allow it."""
         if self.train.step == "loop" or len(names) < 2 or self.train.epochs * self.train.minibatches > 1:
             return False
+        if self.bank.shards.sharded:  # processes need not have rows of the same agents in their passes
+            return False
         return not any(anchor in names for anchor in self.anchors.values()) and self.bank.mixes(names)
 
     def begin(self, learner: Learner, number: int) -> Sums:
@@ -171,7 +173,8 @@ class Updater:
 
         A row that another agent sampled is compared with that agent's policy: its engine's log-probs.
         """
-        if self.train.epochs * self.train.minibatches == 1 and not any(row.foreign for row in rows):
+        foreign = self.bank.shards.any(any(row.foreign for row in rows))
+        if self.train.epochs * self.train.minibatches == 1 and not foreign:
             return None
         old = self.logprobs(learner, rows)
         pairs = zip(rows, old, strict=True)
@@ -215,7 +218,7 @@ class Updater:
         learner = job.learner
         parameters = self.bank.parameters(learner.name)
         rate = learning_rate(learner.settings, job.number, self.train.updates)
-        flat = self.workers.sum(flat)
+        flat = self.workers.reduced(flat)
         report = self._totals(report)
         measured = report.pop("now_weight")
         if not report["trained"]:
@@ -223,13 +226,13 @@ class Updater:
         if check and measured:
             self._check_gap(learner, report)
         if job.algorithm.ratio.correct_clipping:
-            bias = self.workers.sum(flatten([None] * len(parameters), parameters) if bias is None else bias)
-            report["clip_bias"] = float(bias.norm())
-            flat = correct_clipping(flat, bias)
-        norm = float(flat.norm())
+            bias = flatten([None] * len(parameters), parameters) if bias is None else bias
+            report["clip_bias"] = self.workers.norm(self.workers.reduced(bias))
+            flat = correct_clipping(flat, flat.new_tensor(report["clip_bias"]))
+        norm = self.workers.norm(flat)
         if not np.isfinite(norm):
             raise EngineError(f"update: the gradient of {learner.name} is not finite; lower optimizer.learning_rate")
-        apply_gradient(learner.optimizer, parameters, flat, rate, learner.settings.max_grad_norm)
+        apply_gradient(learner.optimizer, parameters, flat, rate, learner.settings.max_grad_norm, norm)
         return report | {"grad_norm": norm, "learning_rate": rate}
 
     def _summed(self, counts: Sequence[float]) -> Totals:
