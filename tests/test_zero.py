@@ -33,7 +33,7 @@ def test_two_processes_with_zero_end_with_the_adapters_of_one(tmp_path, config, 
     "overrides",
     [
         ("algorithm=marft_token",),
-        ("algorithm={preset: rloo, kl: {coef: 0.1, where: reward}}", "train.minibatches=2", "rollout.groups=1"),
+        ("algorithm={preset: rloo, kl: {coef: 0.1, where: reward}}", "rollout.groups=1"),
         ("algorithm={preset: epo, update: sequential}", "rollout.groups=1"),
     ],
     ids=["critic", "kl in the reward", "entropy and order"],
