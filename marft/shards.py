@@ -16,6 +16,9 @@ import torch
 from torch import nn
 
 Batch = TypeVar("Batch")
+UNUSED = "deepspeed_shm_comm"
+"""What DeepSpeed would compile for minutes at its first start on the CPU, behind a lock that outlives a kill; its
+inference needs it, ZeRO does not."""
 HELD = -1
 """Stands among the modules that use a weight just now; DeepSpeed's own have numbers from 0."""
 
@@ -57,6 +60,7 @@ class Shards(Whole):
     ) -> None:
         import deepspeed
 
+        deepspeed.ops.__compatible_ops__[UNUSED] = False
         settings = {key: value for key, value in settings.items() if value != "auto"} | {"stage": 3}
         config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": settings}  # the size is never used
         self.engine, *_ = deepspeed.initialize(model=model, config=config)

@@ -1,8 +1,12 @@
 """Runs of the command line in one or several processes, and what they leave behind."""
 
+import atexit
+import functools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +45,14 @@ def trained(tmp_path, name: str, processes: int | None, *overrides: str, **optio
     done = launch(tmp_path, name, processes, *overrides, **options)
     assert done.returncode == 0, done.stderr[-2000:]
     return tmp_path / name
+
+
+@functools.cache
+def alone(*overrides: str) -> Path:
+    """The folder of such a run in one process; the same one for all tests, who leave it as it is."""
+    folder = Path(tempfile.mkdtemp(prefix="marft-alone-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return trained(folder, "one", None, *overrides)
 
 
 def weights(folder) -> dict[str, np.ndarray]:

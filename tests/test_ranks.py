@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from launches import gap, texts, trained
+from launches import alone, gap, texts, trained
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -101,7 +101,7 @@ def test_two_processes_make_the_steps_of_one_in_every_order(tmp_path, order):
     """Micro-batches of few rows, gradients that are clipped, episodes of different lengths."""
     algorithm = f"algorithm={{preset: rloo, ratio: {{kind: token}}, update: {order}}}"
     settings = ("model.dtype=float64", "train.token_budget=400", "optimizer.max_grad_norm=0.05", algorithm)
-    one = trained(tmp_path, "one", None, *settings, *LONG_AND_SHORT)
+    one = alone(*settings, *LONG_AND_SHORT)
     two = trained(tmp_path, "two", 2, *settings, *LONG_AND_SHORT)
     assert gap(one, two) < 1e-6
     assert texts(one) == texts(two)
@@ -116,6 +116,6 @@ def test_two_processes_make_the_steps_of_one_in_every_order(tmp_path, order):
 @pytest.mark.parametrize("preset", ["marft_token", "mars"])
 def test_what_knows_turns_and_episodes_by_number_survives_the_move(tmp_path, preset):
     settings = (f"algorithm={preset}", "critic.minibatches=1", *LONG_AND_SHORT)
-    one = trained(tmp_path, "one", None, *settings)
+    one = alone(*settings)
     two = trained(tmp_path, "two", 2, *settings)
     assert gap(one, two) < 1e-5
