@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from launches import launch, texts, weights
+from launches import launch, texts, trained, weights
 
 from marft.store import read_episodes
 from marft.train.folder import read_metrics
@@ -54,6 +54,11 @@ def test_what_credit_and_critic_know_is_shared_by_the_processes(tmp_path, overri
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-6  # the critic's head is float32
     assert texts(tmp_path / "one") == texts(tmp_path / "two")
+
+
+def test_two_processes_write_one_log_for_the_trackers(tmp_path):
+    folder = trained(tmp_path, "two", 2, "train.updates=1", "trackers=[tensorboard]")
+    assert len(list((folder / "trackers").rglob("events*"))) == 1
 
 
 def test_two_processes_that_play_meanwhile_share_every_update(tmp_path):

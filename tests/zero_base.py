@@ -56,6 +56,7 @@ def main(out: Path) -> None:
         bank.hidden(ids, use_cache=False).square().sum().backward()
     report["resident"] = 4 * bank.shards.resident()
     (out / f"{workers.rank}.json").write_text(json.dumps(report))
+    workers.close()
 
 
 if __name__ == "__main__":

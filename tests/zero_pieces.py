@@ -54,6 +54,7 @@ def main(out: Path) -> None:
         "reduced": len(flat),
     }
     (out / f"{workers.rank}.json").write_text(json.dumps(report))
+    workers.close()
 
 
 if __name__ == "__main__":

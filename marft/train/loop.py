@@ -81,7 +81,7 @@ def train(
         workers.wait()
         with contextlib.closing(trainer):
             trainer.run()
-    workers.wait()
+    workers.close()
     return out
 
 
@@ -154,8 +154,6 @@ class Trainer:
         if self.workers.main:
             for name in self.learners:
                 self.bank.save(name, self.folder.path / "adapters" / name)
-        if self.recipe.trackers:
-            self.workers.accelerator.end_training()
 
     def close(self) -> None:
         self.source.close()

@@ -88,3 +88,9 @@ class Workers:
     def wait(self) -> None:
         if self.size > 1:
             self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """All have come to the end: trackers are finished, and nobody hears of the others any more."""
+        self.wait()
+        if self.accelerator is not None:
+            self.accelerator.end_training()
