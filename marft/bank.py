@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from marft.config import Adapter
 from marft.errors import ModelError
 from marft.files import replace_folder
+from marft.linear import quicken
 from marft.mixed import mixable, mixed_lora
 from marft.packing import NAME as PACKED
 from marft.packing import Layout, can_pack, close, layout_of
@@ -37,6 +38,7 @@ class AdapterBank:
     """A base model with named adapters; `use(name)` chooses who computes, None is the bare base."""
 
     def __init__(self, base: nn.Module, packing: bool = True) -> None:
+        quicken(base)
         self.base = base
         self.attention = base.config._attn_implementation
         self.peft: PeftModel | None = None
