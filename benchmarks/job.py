@@ -30,13 +30,15 @@ RANK, RATE = 8, 1e-5
 
 @dataclass(frozen=True)
 class Job:
-    """agents: each answers every prompt. samples: answers to a prompt, or to each place in a tree of `turns` turns."""
+    """agents: each answers every prompt. samples: answers to a prompt; of several turns, to each place in the `tree`, or
+    plays of so many turns each."""
 
     agents: int = 2
     prompts: int = 32
     samples: int = 8
     tokens: int = 64
     turns: int = 1
+    tree: bool = True
     vocabulary: int = 320
     hidden: int = 128
     layers: int = 2
@@ -44,7 +46,8 @@ class Job:
     @property
     def answers(self) -> int:
         """Sampled answers of one update, all agents together."""
-        return self.agents * self.prompts * sum(self.samples**turn for turn in range(1, self.turns + 1))
+        turns = range(1, self.turns + 1)
+        return self.agents * self.prompts * sum(self.samples ** (turn if self.tree else 1) for turn in turns)
 
     def recipe(self, model: Path, algorithm: str = "magrpo", **more: object) -> dict:
         """The job as marft is told of it: by MAGRPO as a tree of samples, else as groups of plays."""

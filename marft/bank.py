@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from marft.config import Adapter
 from marft.errors import ModelError
 from marft.files import replace_folder
-from marft.linear import quicken
+from marft.linear import OneDnnLinear, OneDnnLoraLinear, quicken
 from marft.mixed import mixable, mixed_lora
 from marft.packing import NAME as PACKED
 from marft.packing import Layout, can_pack, close, layout_of
@@ -243,6 +243,7 @@ class AdapterBank:
 
     def _attach_now(self, name: str, config: PeftConfig) -> None:
         key = f"agent_{self._attached}"  # a module name: the agent's own may hold a dot, or look like PEFT's "lora_A"
+        config._register_custom_module({OneDnnLinear: OneDnnLoraLinear})
         config.base_model_name_or_path = self.base.name_or_path  # PEFT fills it in for the first adapter, if at all
         try:
             if self.peft is None:

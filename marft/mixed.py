@@ -16,6 +16,8 @@ from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
+from marft.linear import OneDnnLoraLinear
+
 Segments = Sequence[tuple[str, int]]
 """(PEFT's name of an adapter, how many tokens it has), in the order of the pack."""
 
@@ -25,7 +27,7 @@ def mixable(layers: Sequence[BaseTunerLayer], keys: Sequence[str], head: object)
     for layer in layers:
         if not any(key in layer.lora_A or key in layer.lora_embedding_A for key in keys):
             continue
-        if type(layer) is not Linear or layer is head or layer.merged or any(key in layer.lora_variant for key in keys):
+        if type(layer) not in (Linear, OneDnnLoraLinear) or layer is head or layer.merged or any(key in layer.lora_variant for key in keys):
             return False
     return True
 
