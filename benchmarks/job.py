@@ -2,8 +2,8 @@
 length, a reward read off the answers' text.
 
 Everything is digits: the tokenizer never merges them, so a text and its ids go back and forth unchanged, and every
-library is given the same tokens. The model gives all other ids, its end-of-turn token included, no chance, so that every
-answer runs to its full length in all of them without a word to any of them.
+library is given the same tokens. The model gives all other ids, its end-of-turn token included, no chance, so that
+every answer runs to its full length in all of them without a word to any of them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ RANK, RATE = 8, 1e-5
 
 @dataclass(frozen=True)
 class Job:
-    """agents: each answers every prompt. samples: answers to a prompt; of several turns, to each place in the `tree`, or
-    plays of so many turns each."""
+    """agents: each answers every prompt. samples: answers to a prompt; of several turns, to each place in the `tree`,
+    or plays of so many turns each."""
 
     agents: int = 2
     prompts: int = 32

@@ -137,7 +137,7 @@ def growth(rounds: int) -> Rows:
             each = 1e6 * seconds[str(length)] / (job.answers * job.tokens)
             first = seconds[str(length)] / seconds["10"]
             due = first / (attended(job) / attended(lengths[10]))
-            text = f"{each:.0f} µs a token, {first:.2f} times that of 10; {due:.2f} beyond what attention's growth explains"
+            text = f"{each:.0f} µs a token, {first:.2f} times that of 10; {due:.2f} beyond attention's own growth"
             rows.append((f"{length} rounds", text))
     with TemporaryDirectory() as folder, ExitStack() as stack:
         model = write_model(Path(folder), JOB)

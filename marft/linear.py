@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 IMAGES = 16
-"""Rows are laid out as so many images of a pixel's width: for fewer, PyTorch leaves a convolution of one by one to MKL."""
+"""Rows are laid out as so many images of a pixel's width: for fewer, PyTorch leaves such a convolution to MKL."""
 LEAST = 1 << 22
 """Multiplications below which the detour costs more than it saves."""
 

@@ -29,7 +29,7 @@ def sampled_logprobs(logits_BV: Tensor, sampling: Sampling) -> Tensor:
 
 
 def pick(logprobs_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """The token ids (B,) at which the cumulative distribution passes `uniform_B` (inverse transform, sums in float64)."""
+    """The token ids (B,) at which the cumulative distribution passes `uniform_B` (inverse transform; float64 sums)."""
     cumulative = logprobs_BV.exp().cumsum(-1, dtype=torch.float64)
     target = uniform_B.to(cumulative).unsqueeze(-1) * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
