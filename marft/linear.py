@@ -44,12 +44,19 @@ class OneDnnLoraLinear(PeftLinear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         name = self.active_adapters[0] if len(self.active_adapters) == 1 else None
-        plain = name in self.lora_A and name not in self.lora_variant and not (args or kwargs)
-        if not plain or self.disable_adapters or self.merged or not fits(self.base_layer, x):
+        if args or kwargs or self.disable_adapters or self.merged or not self.computes(name, x):
             return super().forward(x, *args, **kwargs)
+        return self.adapted(name, x)
+
+    def computes(self, name: str | None, x: Tensor) -> bool:
+        """Whether this adapter is one that is computed here."""
+        if name not in self.lora_A or name in self.lora_variant or not fits(self.base_layer, x):
+            return False
+        return self.lora_A[name].weight.dtype == x.dtype and isinstance(self.lora_dropout[name], nn.Identity)
+
+    def adapted(self, name: str, x: Tensor) -> Tensor:
+        """The layer with this adapter, active or not."""
         down, up = self.lora_A[name].weight, self.lora_B[name].weight
-        if down.dtype != x.dtype or not isinstance(self.lora_dropout[name], nn.Identity):
-            return super().forward(x)
         return _Adapted.apply(x, self.base_layer.weight, self.base_layer.bias, down, up, self.scaling[name])
 
 

@@ -27,7 +27,12 @@ def mixable(layers: Sequence[BaseTunerLayer], keys: Sequence[str], head: object)
     for layer in layers:
         if not any(key in layer.lora_A or key in layer.lora_embedding_A for key in keys):
             continue
-        if type(layer) not in (Linear, OneDnnLoraLinear) or layer is head or layer.merged or any(key in layer.lora_variant for key in keys):
+        if (
+            type(layer) not in (Linear, OneDnnLoraLinear)
+            or layer is head
+            or layer.merged
+            or any(key in layer.lora_variant for key in keys)
+        ):
             return False
     return True
 
@@ -45,13 +50,16 @@ def mixed_lora(layers: Sequence[BaseTunerLayer], segments: Segments) -> Iterator
 
 
 def _forward(layer: Linear, segments: Segments, x_1TD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    result = layer.base_layer(x_1TD, *args, **kwargs)
     if not any(key in layer.lora_A for key, _ in segments):
-        return result
+        return layer.base_layer(x_1TD, *args, **kwargs)
     if x_1TD.dim() != 3 or len(x_1TD) != 1 or x_1TD.shape[1] != sum(count for _, count in segments):
         raise ValueError(f"a mixed pass of {sum(count for _, count in segments)} tokens met {tuple(x_1TD.shape)}")
+    pieces = x_1TD.split([count for _, count in segments], 1)
+    if type(layer) is OneDnnLoraLinear and all(layer.computes(key, x_1TD) for key, _ in segments):
+        return torch.cat([layer.adapted(key, part) for (key, _), part in zip(segments, pieces, strict=True)], 1)
+    result = layer.base_layer(x_1TD, *args, **kwargs)
     parts = []
-    for (key, count), part in zip(segments, x_1TD.split([count for _, count in segments], 1), strict=True):
+    for (key, count), part in zip(segments, pieces, strict=True):
         if key in layer.lora_A:
             down, up = layer.lora_A[key], layer.lora_B[key]
             parts.append(up(down(part.to(down.weight.dtype))) * layer.scaling[key])
