@@ -243,7 +243,8 @@ class AdapterBank:
 
     def _attach_now(self, name: str, config: PeftConfig) -> None:
         key = f"agent_{self._attached}"  # a module name: the agent's own may hold a dot, or look like PEFT's "lora_A"
-        config._register_custom_module({OneDnnLinear: OneDnnLoraLinear})
+        if isinstance(config, LoraConfig):
+            config._register_custom_module({OneDnnLinear: OneDnnLoraLinear})
         config.base_model_name_or_path = self.base.name_or_path  # PEFT fills it in for the first adapter, if at all
         try:
             if self.peft is None:
