@@ -1,4 +1,4 @@
-"""Speed and memory of rollout, update, token loss and credit, written to benchmarks/RESULTS.md.
+"""Speed and memory of rollout, update, token loss and credit, and of marft's peers, written to benchmarks/RESULTS.md.
 
 Every figure is measured in this run: medians over repeated, interleaved rounds after a warm-up. Ratios are what to
 read; absolute numbers belong to the machine they were made on.
@@ -6,8 +6,11 @@ read; absolute numbers belong to the machine they were made on.
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +18,7 @@ import asynchronous
 import balancing
 import credit
 import loss
+import peers
 import serving
 import speed
 import torch
@@ -25,29 +29,61 @@ import games
 from marft.quiet import quiet_libraries
 
 HERE = Path(__file__).parent
+LOAD = os.getloadavg()
+Table = list[tuple[str, str]]
+
+
+def sections(rounds: int) -> dict[str, Callable[[], list[tuple[str, Table]]]]:
+    """Name -> what measures it and gives its tables."""
+    few = min(rounds, 3)
+
+    def one(title: str, measure: Callable[[], Table]) -> Callable[[], list[tuple[str, Table]]]:
+        return lambda: [(title, measure())]
+
+    found = {
+        "games": one("Games, one core, text included, random play", lambda: games.decisions(rounds)),
+        "training": one(
+            "Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", lambda: speed.training(rounds)
+        ),
+        "asynchronous": one(
+            "Play while training, simulated engine, rollout and update equally long", lambda: asynchronous.table(few)
+        ),
+        "cache": one("Keys and values kept from turn to turn", lambda: speed.cache_reuse(rounds)),
+        "agents": one("Peak memory by number of agents", memory),
+        "loss": one(
+            "Token loss against bare log_softmax and gather, vocabulary 151,936, processor time of one thread",
+            lambda: loss.table(rounds),
+        ),
+        "credit": one(
+            "Advantages of 1,000,000 turns by preset, processor time of one core", lambda: credit.table(rounds)
+        ),
+        "balancing": one(
+            "Balancing requests over replicas, simulated (benchmarks/balancing.py)", lambda: balancing.table()
+        ),
+        "peers": lambda: peers.tables(few),
+    }
+    found |= {name: lambda name=name: peers.tables(few, name) for name in peers.SECTIONS}
+    if serving.installed():
+        found["serving"] = one(
+            "Rollouts on a vLLM server, 64 episodes of ten rounds with talk", lambda: serving.table(few)
+        )
+    return found
 
 
 def main(
     rounds: Annotated[int, typer.Option(help="counted rounds of each measurement")] = 5,
     out: Annotated[Path, typer.Option(help="the file to write")] = HERE / "RESULTS.md",
+    only: Annotated[str | None, typer.Option(help="measure this section alone, print it, and write no file")] = None,
 ) -> None:
     """Measure everything and write the table."""
     quiet_libraries()
-    tables = [
-        ("Games, one core, text included, random play", games.decisions(rounds)),
-        ("Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", speed.training(rounds)),
-        ("Play while training, simulated engine, rollout and update equally long", asynchronous.table(min(rounds, 3))),
-        ("Keys and values kept from turn to turn", speed.cache_reuse(rounds)),
-        ("Peak memory by number of agents", memory()),
-        (
-            "Token loss against bare log_softmax and gather, vocabulary 151,936, processor time of one thread",
-            loss.table(rounds),
-        ),
-        ("Advantages of 1,000,000 turns by preset, processor time of one core", credit.table(rounds)),
-        ("Balancing requests over replicas, simulated (benchmarks/balancing.py)", balancing.table()),
-    ]
-    if serving.installed():
-        tables.append(("Rollouts on a vLLM server, 64 episodes of ten rounds with talk", serving.table(min(rounds, 3))))
+    known = sections(rounds)
+    if only is not None and only not in known:
+        raise typer.BadParameter(f"{only!r} is none of {', '.join(known)}", param_hint="--only")
+    if only is not None:
+        print(render(known[only]()))
+        return
+    tables = [table for name, measure in known.items() if name not in peers.SECTIONS for table in measure()]
     out.write_text(render(tables), encoding="utf-8")
     print(out.read_text(encoding="utf-8"))
 
@@ -72,13 +108,15 @@ def memory() -> list[tuple[str, str]]:
 
 def render(tables: list[tuple[str, list[tuple[str, str]]]]) -> str:
     """The tables as Markdown under the facts of the machine."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("marft", "torch", "transformers", "peft"))
+    names = ["marft", "torch", "transformers", "peft", *filter(find_spec, ("trl", "comlrl"))]
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
     lines = [
         "# Benchmark results",
         "",
         "Made by `make bench`. Medians; read the ratios, the absolute numbers are this machine's.",
         "",
-        f"- machine: {platform.machine()}, {torch.get_num_threads()} threads, no accelerator used",
+        f"- machine: {platform.machine()}, {torch.get_num_threads()} threads, no accelerator used; load before "
+        f"{LOAD[0]:.1f}, after {os.getloadavg()[0]:.1f}",
         f"- versions: Python {platform.python_version()}, {versions}",
     ]
     for title, rows in tables:

@@ -29,8 +29,8 @@ def sampled_logprobs(logits_BV: Tensor, sampling: Sampling) -> Tensor:
 
 
 def pick(logprobs_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """The token ids (B,) at which the cumulative distribution passes `uniform_B` (inverse transform, in float64)."""
-    cumulative = logprobs_BV.double().exp().cumsum(-1)
+    """The token ids (B,) at which the cumulative distribution passes `uniform_B` (inverse transform; float64 sums)."""
+    cumulative = logprobs_BV.exp().cumsum(-1, dtype=torch.float64)
     target = uniform_B.to(cumulative).unsqueeze(-1) * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
     last = (logprobs_BV > float("-inf")).long().cumsum(-1).argmax(-1)  # rounding must never pass the last kept token

@@ -46,17 +46,18 @@ class SlotCache(Cache):
     def _store(self, store: list[Tensor], states: Tensor, layer: int) -> Tensor:
         _, heads, _, width = states.shape
         if layer == len(store):
-            store.append(states.new_zeros(self.slots, self.capacity, heads, width))
+            store.append(states.new_zeros(self.slots, heads, self.capacity, width))
         held = self._grown(store, layer)
-        held[self._slots, self._positions] = states.transpose(1, 2)
-        return held[self._rows, : self._length].transpose(1, 2)
+        held[self._slots, :, self._positions] = states.transpose(1, 2)
+        return held[self._rows, :, : self._length]
 
     def _grown(self, store: list[Tensor], layer: int) -> Tensor:
         """A layer's tensor, made large enough for all slots and positions."""
         held = store[layer]
-        if held.shape[0] < self.slots or held.shape[1] < self.capacity:
-            grown = held.new_zeros(self.slots, self.capacity, *held.shape[2:])
-            grown[: held.shape[0], : held.shape[1]] = held
+        slots, heads, capacity, width = held.shape
+        if slots < self.slots or capacity < self.capacity:
+            grown = held.new_zeros(self.slots, heads, self.capacity, width)
+            grown[:slots, :, :capacity] = held
             store[layer] = held = grown
         return held
 
@@ -66,7 +67,7 @@ class SlotCache(Cache):
         for store in (self.keys, self.values):
             for layer in range(len(store)):
                 held = self._grown(store, layer)
-                held[targets_B, :length] = held[source, :length]
+                held[targets_B, :, :length] = held[source, :, :length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0

@@ -23,6 +23,9 @@ from marft.scoring import Scorer
 from marft.train.optimizer import Learner, flatten
 from marft.train.rows import Row
 
+KL_SAMPLE = 1024
+"""Tokens, about, of the rows that a KL which is not in the loss is measured on."""
+
 
 @dataclass
 class Job:
@@ -113,8 +116,10 @@ class Gradients:
         part = _Part(work, batch, None)
         if not self._refers(work):
             return part
+        # where it is not in the loss, it is measured on the first rows alone
+        asked = part.rows if _in_loss(work) else _first(part.rows, KL_SAMPLE)
         with torch.no_grad(), self.bank.use(self.anchors.get(work.name)):
-            return part._replace(reference=self.scorer.forward(part.rows, self.sampling).logp_N)
+            return part._replace(reference=self.scorer.forward(asked, self.sampling).logp_N)
 
     def _refers(self, work: Work) -> bool:
         """Whether the next pass has one of the anchor beside it: where that is not in the loss, the first has."""
@@ -178,8 +183,8 @@ class Gradients:
         stats |= {"loss": loss.detach(), "gap": (weight_N * gap_N).sum(), "own_weight": (weight_N * own_N).sum()}
         stats |= {"weight": weight_N.sum(), "now_weight": (weight_N * now_N).sum()}
         if part.reference is not None and not _in_loss(work):
-            log_ratio_N = part.reference - logp_N.detach()
-            stats |= {"kl_sample": (log_ratio_N.expm1() - log_ratio_N).sum(), "kl_tokens": float(len(logp_N))}
+            log_ratio_N = part.reference - logp_N.detach()[: len(part.reference)]
+            stats |= {"kl_sample": (log_ratio_N.expm1() - log_ratio_N).sum(), "kl_tokens": float(len(log_ratio_N))}
         work.report["gap_max"] = max(work.report["gap_max"], float(gap_N.max()))
         for key, value in stats.items():
             if key != "gap_max":
@@ -191,6 +196,12 @@ class Gradients:
         found = torch.autograd.grad(removed, parameters, retain_graph=True, allow_unused=True)
         flat = flatten(found, parameters)
         work.bias = flat if work.bias is None else work.bias + flat
+
+
+def _first(rows: list[Row], tokens: int) -> list[Row]:
+    """The first of these rows, until they hold so many tokens."""
+    before = np.cumsum([0, *map(len, rows)])[:-1]
+    return rows[: int((before < tokens).sum())]
 
 
 def columns(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
