@@ -101,12 +101,12 @@ class Gradients:
 
     def add_mixed(self, works: Sequence[Work]) -> None:
         """The same of several agents, whose rows share passes."""
-        everyone = [(work, number) for work in works for number in range(len(work.rows))]
-        for batch in self.scorer.passes.batches([work.rows[number] for work, number in everyone]):
+        everyone = [(one, number) for one, work in enumerate(works) for number in range(len(work.rows))]
+        for batch in self.scorer.passes.batches([works[one].rows[number] for one, number in everyone]):
             inside: dict[int, list[int]] = {}
             for place in batch:
-                work, number = everyone[place]
-                inside.setdefault(works.index(work), []).append(number)
+                one, number = everyone[place]
+                inside.setdefault(one, []).append(number)
             parts = [self._part(works[one], numbers) for one, numbers in sorted(inside.items())]
             with self.bank.mixed([(part.work.name, sum(map(len, part.rows))) for part in parts]):
                 self._backward(parts)
