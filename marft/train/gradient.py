@@ -17,14 +17,15 @@ from torch import Tensor
 from marft.bank import AdapterBank
 from marft.blocks import Algorithm
 from marft.config import Sampling
-from marft.logprobs import TokenScores
+from marft.logprobs import LOGITS_AT_ONCE, TokenScores
 from marft.loss import Batch, Totals, clipping_bias, count_totals, policy_loss, token_weights
 from marft.scoring import Scorer
 from marft.train.optimizer import Learner, flatten
 from marft.train.rows import Row
 
 KL_SAMPLE = 1024
-"""Tokens, about, of the rows that a KL which is not in the loss is measured on."""
+"""Tokens, about, of the rows that a KL which is not in the loss is measured on; fewer where the vocabulary is so large
+that their logits would not be made at once."""
 
 
 @dataclass
@@ -117,7 +118,8 @@ class Gradients:
         if not self._refers(work):
             return part
         # where it is not in the loss, it is measured on the first rows alone
-        asked = part.rows if _in_loss(work) else _first(part.rows, KL_SAMPLE)
+        few = min(KL_SAMPLE, LOGITS_AT_ONCE // self.bank.config.vocab_size)
+        asked = part.rows if _in_loss(work) else _first(part.rows, few)
         with torch.no_grad(), self.bank.use(self.anchors.get(work.name)):
             return part._replace(reference=self.scorer.forward(asked, self.sampling).logp_N)
 
@@ -199,7 +201,7 @@ class Gradients:
 
 
 def _first(rows: list[Row], tokens: int) -> list[Row]:
-    """The first of these rows, until they hold so many tokens."""
+    """The first of these rows, until they hold so many tokens; one at least."""
     before = np.cumsum([0, *map(len, rows)])[:-1]
     return rows[: int((before < tokens).sum())]
 
