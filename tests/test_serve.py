@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 import yaml
+from launches import CONFIGS
 from server_fixtures import KEY, LAUNCH, is_healthy, served_data
-from test_distributed import CONFIG
 from test_serving import DEADLINE, FAST, gone
 
 from marft.recipe import parse_recipe
@@ -69,7 +69,15 @@ def test_a_served_recipe_feeds_a_training_of_two_processes_that_plays_ahead(tmp_
         apart = data | {"engine": engine | {"urls_file": str(urls)}}
         apart["rollout"] = data["rollout"] | {"max_staleness": 1, "groups": 4}
         recipe.write_text(yaml.safe_dump(apart))
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG), "-m", "marft"]
+        command = [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--config_file",
+            str(CONFIGS / "cpu2.yaml"),
+            "-m",
+            "marft",
+        ]
         command += ["train", str(recipe), "--out", str(tmp_path / "run")]
         done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=DEADLINE, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
