@@ -137,8 +137,6 @@ SETTINGS = [
     {"rows": 32, "length": 512, "agents": 8},
     {"rows": 128, "checkpointing": True},
     {"model": "30M", "rows": 8, "budget": 1024},
-    {"model": "30M", "rows": 1, "length": 512, "budget": 512, "agents": 8},
-    {"model": "30M", "rows": 8, "budget": 1024, "checkpointing": True},
     {"model": "30M", "rows": 8, "budget": 1024, "dtype": "bfloat16"},
     {"model": "100M", "rows": 2, "length": 64, "budget": 128},
     {"model": "100M", "rows": 1, "length": 512, "budget": 512, "checkpointing": True},

@@ -29,15 +29,15 @@ def test_two_processes_with_zero_end_with_the_adapters_of_one(tmp_path, config, 
     assert texts(one) == texts(two)
 
 
-@pytest.mark.parametrize("config", ["cpu2_zero2", "cpu2_zero3"])
 @pytest.mark.parametrize(
-    "overrides",
+    ("config", "overrides"),
     [
-        ("algorithm=marft_token",),
-        ("algorithm={preset: rloo, kl: {coef: 0.1, where: reward}}", "rollout.groups=1"),
-        ("algorithm={preset: epo, update: sequential}", "rollout.groups=1"),
+        ("cpu2_zero2", ("algorithm=marft_token",)),
+        ("cpu2_zero3", ("algorithm=marft_token",)),
+        ("cpu2_zero3", ("algorithm={preset: rloo, kl: {coef: 0.1, where: reward}}", "rollout.groups=1")),
+        ("cpu2_zero3", ("algorithm={preset: epo, update: sequential}", "rollout.groups=1")),
     ],
-    ids=["critic", "kl in the reward", "entropy and order"],
+    ids=["critic, stage 2", "critic, stage 3", "kl in the reward", "entropy and order"],
 )
 def test_whatever_asks_the_base_asks_it_in_step(tmp_path, config, overrides):
     settings = ("critic.minibatches=1", "train.token_budget=64", *overrides)
