@@ -41,11 +41,12 @@ DEADLINE = 900
 class Library:
     """A process that makes one update of its job whenever it is asked to."""
 
-    def __init__(self, name: str, job: Job, model: Path, threads: int) -> None:
+    def __init__(self, name: str, job: Job, model: Path, threads: int, *, peaks: bool = False) -> None:
         self.name, self.job = name, job
         command = [sys.executable, str(HERE / "library.py"), name, json.dumps(asdict(job)), str(model)]
-        # large blocks straight from the system, so that a peak is what was in use and not what the heap kept
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MALLOC_MMAP_THRESHOLD_": "1048576"}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        if peaks:  # large blocks straight from the system: a peak is what was in use, not what the heap kept; it is slow
+            environment["MALLOC_MMAP_THRESHOLD_"] = "1048576"
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -115,7 +116,7 @@ def memory(rounds: int) -> Rows:
         for agents in (2, 8):
             job, peaks = replace(HEAVY, agents=agents), {}
             for name in ("marft", "comlrl"):
-                with Library(name, job, model, 2) as library:
+                with Library(name, job, model, 2, peaks=True) as library:
                     peaks[name] = library.update()["peak"] / 2**20
             text = ", ".join(f"{name} {peak:,.0f} MiB" for name, peak in peaks.items())
             rows.append((f"{agents} agents", f"{text}: {peaks['marft'] / peaks['comlrl']:.2f} of its memory"))
