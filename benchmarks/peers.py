@@ -45,7 +45,7 @@ class Library:
         self.name, self.job = name, job
         command = [sys.executable, str(HERE / "library.py"), name, json.dumps(asdict(job)), str(model)]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        if peaks:  # large blocks straight from the system: a peak is what was in use, not what the heap kept; it is slow
+        if peaks:  # large blocks straight from the system, which is slow: a peak then is what was in use
             environment["MALLOC_MMAP_THRESHOLD_"] = "1048576"
         self._process = subprocess.Popen(
             command,
