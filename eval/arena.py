@@ -88,7 +88,7 @@ def evaluate(
     remotes = _remotes(loaded)
     check_keys(remotes)
     base = load_base(first)
-    bank = AdapterBank(base.model)
+    bank = AdapterBank(base.model, packing=False)
     for team in loaded:
         for agent, folder in team.adapters.items():
             bank.load(f"{team.name}/{agent}", folder)

@@ -91,7 +91,7 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
         {name: one for name, one in remotes_of(recipe).items() if f"{REMOTE}{name}" in policies.values()}
     )
     base = load_base(recipe)
-    bank = AdapterBank(base.model)
+    bank = AdapterBank(base.model, packing=False)
     for agent in dict.fromkeys(recipe.team[other].own.agent for other in others):
         if agent is not None:
             bank.load(f"{team.name}/{agent}", team.adapters[agent])

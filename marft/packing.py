@@ -40,9 +40,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where rows lie in a pack: their lengths in order, their blocks, and (1, T) each token's place in its row."""
+    """Where rows lie in a pack: in which blocks, and (1, T) each token's place in its row."""
 
-    lengths: tuple[int, ...]
     blocks: tuple[Block, ...]
     position_1T: Tensor
 
@@ -53,7 +52,7 @@ def layout_of(lengths: Sequence[int], device: torch.device | str = "cpu") -> Lay
     for own in _alike(lengths):
         blocks.append(_block(blocks[-1].stop if blocks else 0, own, device))
     position_T = torch.cat([torch.arange(length) for length in lengths])
-    return Layout(tuple(lengths), tuple(blocks), position_T[None].to(device))
+    return Layout(tuple(blocks), position_T[None].to(device))
 
 
 def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -144,23 +143,6 @@ def _capped(
     score = torch.tanh(score / softcap) * softcap
     score = score.masked_fill(~_causal(query.shape[2], window, query.device), -torch.inf)
     return torch.softmax(score, -1, dtype=torch.float32).to(query.dtype) @ value
-
-
-def packs(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Row numbers in packs of at most `budget` tokens, longest rows first, alike together.
-
-    A row longer than the budget is a pack of its own: it has to be trained, and the machine says if it cannot.
-    """
-    pack: list[int] = []
-    total = 0
-    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
-        if pack and total + lengths[number] > budget:
-            yield pack
-            pack, total = [], 0
-        pack.append(number)
-        total += lengths[number]
-    if pack:
-        yield pack
 
 
 def can_pack(model: torch.nn.Module) -> bool:

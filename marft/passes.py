@@ -13,7 +13,7 @@ from torch import Tensor
 
 from marft.bank import AdapterBank
 from marft.batches import Sequenced, collate, micro_batches
-from marft.packing import layout_of, packs
+from marft.packing import layout_of
 
 
 class Passes:
@@ -24,9 +24,7 @@ class Passes:
 
     def batches(self, rows: Sequence[Sequenced]) -> list[list[int]]:
         """Row numbers of each pass."""
-        if self.bank.packs:
-            return list(packs([len(row) for row in rows], self.token_budget))
-        return micro_batches(rows, self.token_budget)
+        return micro_batches(rows, self.token_budget, padded=not self.bank.packs)
 
     def hidden(self, rows: Sequence[Sequenced]) -> Tensor:
         """(N, width) the hidden states that predict the rows' targets, one row after the other, in one pass."""

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 from peft import PeftModel
-from trainer_fixtures import base_folder, widen
+from trainer_fixtures import base_folder, one_by_one, widen
 from transformers import AutoModelForCausalLM
 
 EXACT = ("model.dtype=float64", "optimizer.max_grad_norm=1e9", "train.gap_limit=1e9")
@@ -103,7 +103,7 @@ def clone(row, turns):
 def rows_given(learning):
     """Agent -> the rows its last update was given; filled as the lesson goes on."""
     given, update = {}, learning.updater.update
-    learning.updater.train = learning.updater.train.model_copy(update={"step": "loop"})
+    one_by_one(learning)
 
     def note(learner, rows, **rest):
         given[learner.name] = rows

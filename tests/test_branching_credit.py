@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_rollout import Relay
 from test_update import EXACT, Plain
-from trainer_fixtures import Recorder, Rig, distance
+from trainer_fixtures import Recorder, Rig, distance, one_by_one
 from tree_play import Mixed, by_seed, nodes_of, plan_of, play, siblings
 
 from marft.credit import algorithm, assess
@@ -54,7 +54,7 @@ def learned(episodes, settings):
         return dict.fromkeys(("trained", "tokens", "steps", "gap", "gap_max"), 1.0)
 
     learning.updater.update = update
-    learning.updater.train = learning.updater.train.model_copy(update={"step": "loop"})
+    one_by_one(learning)
     learning.learn(episodes, 0, {})
     turns = [(episode.group, turn) for episode in episodes for turn in episode.turns]
     found = defaultdict(list)
@@ -323,7 +323,7 @@ def test_rows_of_others_carry_the_mean_over_paths_too(chat):
     parts = Rig(plan, "algorithm=hacpo", "train.minibatches=2")
     episodes = grown(parts)
     learning, given = Learning(parts.recipe, parts.bank, parts.base.chat, parts.learners, Workers(None)), {}
-    learning.updater.train = learning.updater.train.model_copy(update={"step": "loop"})
+    one_by_one(learning)
     learning.updater.update = lambda learner, rows, **more: (
         given.setdefault(learner.name, rows)
         and {"trained": 0.0} | (dict.fromkeys(("tokens", "steps", "gap", "gap_max"), 0.0))

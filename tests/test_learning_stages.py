@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from plain_peft import EXACT, Plain, column, mean_by, of_rows, paid
-from trainer_fixtures import Recorder, Rig, distance, equal, snapshot
+from trainer_fixtures import Recorder, Rig, distance, equal, one_by_one, snapshot
 
 from marft.credit import assess
 from marft.credit.order import plan
@@ -22,7 +22,7 @@ def watched(rig):
     """A Learning, the calls of its updater, and each agent's recorded steps."""
     learning, calls, recorders = rig.learning(), [], {}
     update = learning.updater.update
-    learning.updater.train = learning.updater.train.model_copy(update={"step": "loop"})
+    one_by_one(learning)
 
     def note(learner, rows, **given):
         calls.append(Call(learner.name, rows, None))

@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from marft.bank import AdapterBank
+from marft.batches import micro_batches
 from marft.config import Adapter, Sampling
-from marft.packing import NAME, layout_of, packs
+from marft.packing import NAME, layout_of
 from marft.scoring import Scorer, _Text
 
 SHAPE = {
@@ -164,7 +165,7 @@ def test_a_layout_takes_every_token_to_a_place_of_its_own_row_and_back(lengths):
 @given(lengths_lists, st.integers(1, 100))
 @settings(max_examples=200, deadline=None)
 def test_packs_hold_every_row_once_and_keep_to_the_budget(lengths, budget):
-    found = list(packs(lengths, budget))
+    found = micro_batches([range(length) for length in lengths], budget, padded=False)
     assert sorted(number for pack in found for number in pack) == list(range(len(lengths)))
     for pack in found:
         assert sum(lengths[number] for number in pack) <= budget or len(pack) == 1

@@ -10,10 +10,10 @@ from trainer_fixtures import Rig
 from trainer_fixtures import make_recipe as small
 
 from marft.bank import AdapterBank
+from marft.batches import micro_batches
 from marft.engines.hf import HFEngine
 from marft.errors import ModelError
 from marft.model import load_base
-from marft.packing import packs
 from marft.plan import cost, print_plan
 from marft.recipe import load_recipe
 from marft.rollout import plan_update
@@ -76,7 +76,7 @@ def test_tokens_are_those_of_a_real_rollout(cache):
     for step, own in (("loop", rows["alice"]), ("auto", [row for each in rows.values() for row in each])):
         train = recipe.train.model_copy(update={"step": step, "token_budget": 10_000})
         batch = cost(recipe.model_copy(update={"train": train})).batch
-        most = max(sum(len(own[number]) for number in pack) for pack in packs([len(row) for row in own], 10_000))
+        most = max(sum(len(own[number]) for number in pack) for pack in micro_batches(own, 10_000, padded=False))
         assert batch.tokens == pytest.approx(most, rel=0.05)
         assert batch.trained == pytest.approx(most * np.mean([len(row.targets) / len(row) for row in own]), rel=0.1)
     caches = [(cache.keys, cache.values) for cache in engine._caches.values()]

@@ -130,6 +130,11 @@ def _norm(module, hidden: torch.Tensor) -> torch.Tensor:
     return module.weight * hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + module.variance_epsilon)
 
 
+def one_by_one(learning) -> None:
+    """Let agents of a stage be updated in turn, not in mixed passes, for tests that look at each call."""
+    learning.updater.train = learning.updater.train.model_copy(update={"step": "loop"})
+
+
 class Recorder:
     """In the place of an optimizer: keeps weights, gradient and learning rate of each step; `inner` makes the step."""
 

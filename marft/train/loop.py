@@ -327,9 +327,9 @@ class Trainer:
 
     def _source(self, replay: Path | None) -> Source:
         recipe = self.recipe
-        self.spending = Spending(None, self.folder.spending, self.workers)
         if replay is not None:  # a reward may ask what a frozen policy thinks
             add_frozen(self.bank, [policy.frozen for policy in recipe.policies.values() if policy.frozen is not None])
+            self.spending = Spending(None, self.folder.spending, self.workers)
             return Replay(recipe, replay, self.workers)
         rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
         self.spending = Spending(rollout.remote, self.folder.spending, self.workers)
