@@ -182,7 +182,7 @@ SECTIONS: dict[str, tuple[str, str | None, Callable[[int], Rows]]] = {
     ),
     "growth": ("marft by rounds of a play and by agents, processor time of one thread", None, growth),
 }
-INSTALL = {"comlrl": "comlrl==1.4.3", "trl": "trl==1.16.0"}
+INSTALL = {"comlrl": "--no-deps comlrl==1.4.3, and pip install wandb", "trl": "trl==1.16.0"}
 
 
 def tables(rounds: int, only: str | None = None) -> list[tuple[str, Rows]]:
