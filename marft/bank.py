@@ -26,7 +26,7 @@ from marft.errors import ModelError
 from marft.files import replace_folder
 from marft.mixed import mixable, mixed_lora
 from marft.packing import NAME as PACKED
-from marft.packing import Layout, can_pack, close, layout_of
+from marft.packing import Layout, apart, can_pack, close, layout_of
 from marft.seeds import derive
 from marft.shards import Whole
 
@@ -205,7 +205,7 @@ class AdapterBank:
                     alone.append(self.hidden(row[None], use_cache=False)[0])
             try:
                 with self.mixed(list(zip(names, lengths, strict=True))):
-                    together = self.hidden(torch.cat(rows)[None], packed=layout_of(lengths, self.device))[0]
+                    together = self.hidden(torch.cat(rows)[None], packed=layout_of(apart(lengths), self.device))[0]
             except ValueError:  # a layer met other tokens
                 return False
             return close(together, torch.cat(alone))

@@ -17,24 +17,19 @@ class Sequenced(Protocol):
     def __len__(self) -> int: ...
 
 
-def micro_batches(rows: Sequence[Sized], token_budget: int, *, padded: bool = True) -> list[list[int]]:
-    """Row numbers in batches of at most `token_budget` tokens; longest rows first, alike together.
+def micro_batches(rows: Sequence[Sized], token_budget: int) -> list[list[int]]:
+    """Row numbers in batches of at most `token_budget` tokens, rows filled up to the longest; alike together.
 
-    padded: rows lie side by side and are filled up to the longest, which counts; else end to end. A row longer than the
-    budget is a batch of its own: it has to be trained, and the machine says if it cannot.
+    A row longer than the budget is a batch of its own: it has to be trained, and the machine says if it cannot.
     """
     order = sorted(range(len(rows)), key=lambda number: (-len(rows[number]), number))
     batches: list[list[int]] = []
-    tokens = 0  # of the last batch
     for number in order:
-        length = len(rows[number])
-        width = len(rows[batches[-1][0]]) if padded and batches else length
-        if batches and tokens + width <= token_budget:
+        width = len(rows[batches[-1][0]]) if batches else 0
+        if batches and width * (len(batches[-1]) + 1) <= token_budget:
             batches[-1].append(number)
-            tokens += width
         else:
             batches.append([number])
-            tokens = length
     return batches
 
 

@@ -1,23 +1,30 @@
 """Rows end to end in one sequence, without padding: all matrices see them as one, attention looks within each row only.
 
+Rows that begin alike share that beginning: it stands once in the pack, and the others look it up there.
+
 A transformers model finds its attention by a name in its config; `NAME` is ours. It takes the layout of the rows from
-the forward pass's arguments and computes rows of about one length together, by torch's scaled dot product attention.
+the forward pass's arguments and computes rows of about one shape together, by torch's scaled dot product attention.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import embedding, scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from marft.sharing import Piece, runs
 
 NAME = "marft_packed"
 TOGETHER = 0.8
 """Rows whose length is at least this share of the longest one's are computed together, filled up to it."""
+MASKED = 1 << 22
+"""Places of the masks of rows that are computed together though they share beginnings of several lengths."""
 LONGEST_PROBE = 8192
 """Of a model whose window is longer than this the window is not tried out."""
 
@@ -26,16 +33,22 @@ LONGEST_PROBE = 8192
 class Block:
     """Neighbouring rows that attention takes together.
 
-    start, stop: their tokens in the pack. rows, width: how many, and the longest one's length. from_P: the token that
-    each of the rows · width places takes, to_T: the place of each token; None where all are of one length.
+    start, stop: the tokens in the pack that are theirs alone. rows, width: how many rows, and the most such tokens of
+    one. ahead: the most tokens of one that stand elsewhere in the pack. own_P: the token that each of the rows · width
+    places takes, to_T: the place of each token; None where all have as many. seen_P: the token at each of the
+    rows · (ahead + width) places that are looked at; None where that is the own ones. lacks_R: how many places ahead
+    are not a row's; None where that is none of any.
     """
 
     start: int
     stop: int
     rows: int
     width: int
-    from_P: Tensor | None = None
+    ahead: int = 0
+    own_P: Tensor | None = None
     to_T: Tensor | None = None
+    seen_P: Tensor | None = None
+    lacks_R: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -46,36 +59,40 @@ class Layout:
     position_1T: Tensor
 
 
-def layout_of(lengths: Sequence[int], device: torch.device | str = "cpu") -> Layout:
-    """The layout of rows of these lengths, one after the other."""
-    blocks: list[Block] = []
-    for own in _alike(lengths):
-        blocks.append(_block(blocks[-1].stop if blocks else 0, own, device))
-    position_T = torch.cat([torch.arange(length) for length in lengths])
-    return Layout(tuple(blocks), position_T[None].to(device))
+def layout_of(pieces: Sequence[Piece], device: torch.device | str = "cpu") -> Layout:
+    """The layout of rows whose own tokens lie one after the other, in this order, in a pack that they fill."""
+    blocks = tuple(_block(run, device) for run in runs(pieces, TOGETHER, MASKED))
+    position_T = np.concatenate([np.arange(piece.known, len(piece.place_L)) for piece in pieces])
+    return Layout(blocks, torch.from_numpy(position_T)[None].to(device))
 
 
-def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Runs of neighbours that are computed together."""
-    own = [lengths[0]]
-    for length in lengths[1:]:
-        if min(own[-1], own[0], length) < TOGETHER * max(own[-1], own[0], length):
-            yield own
-            own = []
-        own.append(length)
-    yield own
+def apart(lengths: Sequence[int]) -> list[Piece]:
+    """Rows of these lengths that have nothing in common."""
+    ends = np.cumsum(lengths)
+    return [
+        Piece(number, np.arange(end - length, end), 0)
+        for number, (end, length) in enumerate(zip(ends, lengths, strict=True))
+    ]
 
 
-def _block(start: int, lengths: Sequence[int], device: torch.device | str) -> Block:
-    rows, width, total = len(lengths), max(lengths), sum(lengths)
-    if min(lengths) == width:
-        return Block(start, start + total, rows, width)
-    length_R1, place_W = torch.tensor(lengths)[:, None], torch.arange(width)
-    first_R1 = torch.tensor(lengths).cumsum(0)[:, None] - length_R1
-    filled_RW = place_W < length_R1
-    from_RW = first_R1 + torch.where(filled_RW, place_W, 0)  # what fills up comes after all that is real: causal
-    to_T = torch.arange(rows * width)[filled_RW.flatten()]
-    return Block(start, start + total, rows, width, (start + from_RW.flatten()).to(device), to_T.to(device))
+def _block(pieces: Sequence[Piece], device: torch.device | str) -> Block:
+    """A row's first own token fills up: behind its end nobody looks, ahead of it a mask hides that."""
+    rows, width, ahead = len(pieces), max(piece.own for piece in pieces), max(piece.known for piece in pieces)
+    start, stop = pieces[0].start, int(pieces[-1].place_L[-1]) + 1
+    own_P = to_T = seen_P = lacks_R = None
+    if min(piece.own for piece in pieces) < width:
+        begin_R1 = np.array([piece.start for piece in pieces])[:, None]
+        filled_RW = np.arange(width) < np.array([piece.own for piece in pieces])[:, None]
+        own_P = torch.from_numpy((begin_R1 + np.where(filled_RW, np.arange(width), 0)).ravel()).to(device)
+        to_T = torch.from_numpy(np.flatnonzero(filled_RW)).to(device)
+    if ahead:
+        seen_RK = np.repeat(np.array([piece.start for piece in pieces])[:, None], ahead + width, 1)
+        for row, piece in enumerate(pieces):
+            seen_RK[row, ahead - piece.known : ahead + piece.own] = piece.place_L
+        seen_P = torch.from_numpy(seen_RK.ravel()).to(device)
+        lacks = [ahead - piece.known for piece in pieces]
+        lacks_R = torch.tensor(lacks, device=device) if any(lacks) else None
+    return Block(start, stop, rows, width, ahead, own_P, to_T, seen_P, lacks_R)
 
 
 def packed_attention(
@@ -104,44 +121,52 @@ def _attend(
     block: Block, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None, window: int | None, softcap: Any
 ) -> Tensor:
     """(tokens, heads, width) of a block's rows."""
-    query_RHWD, key_RHWD, value_RHWD = (_spread(block, heads_HTD) for heads_HTD in (query, key, value))
-    windowed = window is not None and window < block.width
-    if softcap is not None:
-        out_RHWD = _capped(query_RHWD, key_RHWD, value_RHWD, scale, window if windowed else None, softcap)
+    query_RHWD = _spread(block, query, block.width, block.own_P)
+    if block.seen_P is None:
+        key_RHKD, value_RHKD = (_spread(block, heads_HTD, block.width, block.own_P) for heads_HTD in (key, value))
     else:
-        mask = _causal(block.width, window, query.device) if windowed else None
+        seen = block.ahead + block.width
+        key_RHKD, value_RHKD = (_spread(block, heads_HTD, seen, block.seen_P) for heads_HTD in (key, value))
+    windowed = window is not None and window < block.ahead + block.width
+    if softcap is not None:
+        out_RHWD = _capped(query_RHWD, key_RHKD, value_RHKD, scale, _seen(block, window, query.device), softcap)
+    else:
+        mask = _seen(block, window, query.device) if windowed or block.ahead else None
         grouped = query.shape[0] != key.shape[0]
         out_RHWD = scaled_dot_product_attention(
-            query_RHWD, key_RHWD, value_RHWD, mask, is_causal=mask is None, scale=scale, enable_gqa=grouped
+            query_RHWD, key_RHKD, value_RHKD, mask, is_causal=mask is None, scale=scale, enable_gqa=grouped
         )
     out_PHD = out_RHWD.transpose(1, 2).flatten(0, 1)
     return out_PHD if block.to_T is None else out_PHD.index_select(0, block.to_T)
 
 
-def _spread(block: Block, heads_HTD: Tensor) -> Tensor:
-    """(rows, heads, longest length, width) out of the pack."""
-    if block.from_P is None:
-        heads_HPD = heads_HTD[:, block.start : block.stop]
-    else:
-        heads_HPD = heads_HTD.index_select(1, block.from_P)
-    return heads_HPD.unflatten(1, (block.rows, block.width)).transpose(0, 1)
+def _spread(block: Block, heads_HTD: Tensor, width: int, from_P: Tensor | None) -> Tensor:
+    """(rows, heads, `width`, size) out of the pack."""
+    if from_P is None:
+        return heads_HTD[:, block.start : block.stop].unflatten(1, (block.rows, width)).transpose(0, 1)
+    token_THD = heads_HTD.transpose(0, 1)  # as a table of tokens, whose way back is a sum of rows, and fast
+    found_PF = embedding(from_P, token_THD.flatten(1))
+    return found_PF.unflatten(1, token_THD.shape[1:]).unflatten(0, (block.rows, width)).transpose(1, 2)
 
 
-def _causal(width: int, window: int | None, device: torch.device) -> Tensor:
-    """(W, W) whether a place sees another: none after it, and with a window only the last `window` ones."""
-    behind_WW = torch.arange(width, device=device)[:, None] - torch.arange(width, device=device)
-    return (behind_WW >= 0) & (behind_WW < (window or width))
+def _seen(block: Block, window: int | None, device: torch.device) -> Tensor:
+    """(W, K) or (R, 1, W, K) whether a token sees another: none after it, with a window only the last `window`."""
+    place_W = torch.arange(block.ahead, block.ahead + block.width, device=device)
+    place_K = torch.arange(block.ahead + block.width, device=device)
+    behind_WK = place_W[:, None] - place_K
+    seen_WK = (behind_WK >= 0) & (behind_WK < (window or len(place_K)))
+    if block.lacks_R is None:
+        return seen_WK
+    return seen_WK & (place_K >= block.lacks_R[:, None])[:, None, None]
 
 
-def _capped(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None, softcap: float
-) -> Tensor:
+def _capped(query: Tensor, key: Tensor, value: Tensor, scale: float | None, seen: Tensor, softcap: float) -> Tensor:
     """Gemma 2's attention, whose scores are capped, which torch's own does not know."""
     times = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)
     score = query @ key.transpose(-1, -2) * (scale if scale is not None else query.shape[-1] ** -0.5)
     score = torch.tanh(score / softcap) * softcap
-    score = score.masked_fill(~_causal(query.shape[2], window, query.device), -torch.inf)
+    score = score.masked_fill(~seen, -torch.inf)
     return torch.softmax(score, -1, dtype=torch.float32).to(query.dtype) @ value
 
 
@@ -158,10 +183,10 @@ def can_pack(model: torch.nn.Module) -> bool:
     window = getattr(config, "sliding_window", None) or 0
     ids = torch.arange(1, 8 + min(window, LONGEST_PROBE), device=model.device) % config.vocab_size
     rows = [ids, ids[:3]]
-    layout = layout_of([len(row) for row in rows], model.device)
+    layout = layout_of(apart([len(row) for row in rows]), model.device)
     usual, core = config._attn_implementation, model.base_model
     with torch.no_grad():
-        apart = torch.cat([core(input_ids=row[None], use_cache=False)[0][0] for row in rows])
+        single = torch.cat([core(input_ids=row[None], use_cache=False)[0][0] for row in rows])
         try:
             config._attn_implementation = NAME
             inputs = {"position_ids": layout.position_1T, "use_cache": False, "packed": layout}
@@ -170,7 +195,7 @@ def can_pack(model: torch.nn.Module) -> bool:
             return False
         finally:
             config._attn_implementation = usual
-    return close(together, apart)
+    return close(together, single)
 
 
 def close(ours: Tensor, theirs: Tensor) -> bool:

@@ -79,15 +79,21 @@ class Scorer:
             for batch in self.bank.shards.even(self.passes.batches(rows), lambda number: self.idle()):
                 part = [rows[number] for number in batch]
                 sizes = [len(row.targets) for row in part]
-                pieces = zip(*(column.split(sizes) for column in self.forward(part, sampling)), strict=True)
+                pieces = zip(*(column.split(sizes) for column in self.forward(part, sampling=sampling)), strict=True)
                 for number, columns in zip(batch, pieces, strict=True):
                     found[number] = TokenScores(*columns)
         return found
 
-    def forward(self, rows: Sequence[Sequenced], sampling: Sampling, *, entropy_gradient: bool = False) -> TokenScores:
-        """Scores of the rows' targets, one after the other, in one pass of the adapter in use, with gradient."""
-        hidden_N = self.passes.hidden(rows)
-        target_N = torch.from_numpy(np.concatenate([row.ids[row.targets] for row in rows])).to(hidden_N.device)
+    def forward(
+        self, *parts: Sequence[Sequenced], sampling: Sampling = PLAIN, entropy_gradient: bool = False
+    ) -> TokenScores:
+        """Scores of the rows' targets, one after the other, in one pass of the adapter in use, with gradient.
+
+        parts: the rows of each adapter of a mixed pass; else there is one part.
+        """
+        hidden_N = self.passes.hidden(*parts)
+        target = np.concatenate([row.ids[row.targets] for rows in parts for row in rows])
+        target_N = torch.from_numpy(target).to(hidden_N.device)
         vocabulary = self.bank.config.vocab_size
         with self.bank.shards.held(self.bank.base.get_output_embeddings()):
             return token_scores(
@@ -97,4 +103,4 @@ class Scorer:
     def idle(self) -> torch.Tensor:
         """A pass of the adapter in use over next to nothing: a zero, with gradient."""
         text = _Text(np.zeros(2, dtype=np.int64), np.ones(1, dtype=np.int64))
-        return self.forward([text], PLAIN).logp_N.sum() * 0.0
+        return self.forward([text]).logp_N.sum() * 0.0

@@ -181,6 +181,29 @@ def test_prompts_that_share_all_or_nearly_nothing_are_answered_too(engine, plain
         assert_same(completion, *complete(plain[request.policy], request, chat.stop_ids))
 
 
+def test_samples_of_a_prompt_compute_it_once(engine, plain, chat):
+    asked = [prompt(chat, text) for text in (TEXTS[3], "Go on. " + TEXTS[3])]
+    requests = [Request("alice", seed, ids, MANY, f"{seed}") for seed, ids in enumerate(asked * 4)]
+    answers = engine.complete(requests)
+    for request, completion in zip(requests, answers, strict=True):
+        assert_same(completion, *complete(plain["alice"], request, chat.stop_ids))
+    # a prompt's last token is fed for each sample, a completion's last one never
+    assert engine.counters.fed <= sum(map(len, asked)) - 2 + sum(len(answer.token_ids) for answer in answers)
+
+
+def test_samples_of_a_state_take_over_what_a_session_has_kept(engine, plain, chat):
+    first = Request("alice", 0, prompt(chat, TEXTS[3]), MANY, "s0")
+    (said,) = engine.complete([first])
+    ids = first.prompt_ids + said.token_ids + prompt(chat, "Next.")
+    requests = [Request("alice", seed, ids, MANY, f"s{seed}") for seed in range(5)]
+    before = engine.counters.fed
+    answers = engine.complete(requests)
+    for request, completion in zip(requests, answers, strict=True):
+        assert_same(completion, *complete(plain["alice"], request, chat.stop_ids))
+    new = len(ids) - len(first.prompt_ids) - len(said.token_ids) + 1  # the completion's last token had not passed yet
+    assert engine.counters.fed - before == new - 1 + sum(len(answer.token_ids) for answer in answers)
+
+
 def test_a_session_may_change_its_past(engine, plain, chat):
     long, other = prompt(chat, TEXTS[3]), prompt(chat, "You and another <A>")
     for seed, ids in enumerate([long, other, long, long, long[:7], [*long, *other], other]):

@@ -9,7 +9,7 @@ from trainer_fixtures import Rig, make_recipe
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from marft.bank import AdapterBank
-from marft.config import Adapter, Sampling
+from marft.config import Adapter
 from marft.memory import Batch, Lora, Play, activation_bytes, cache_bytes, estimate, kept_by_layer, lora_of, shape_of
 from marft.plan import cost
 from marft.recompute import checkpoint_layers
@@ -43,9 +43,9 @@ def kept(layers, adapter, dtype="float32", family=(Qwen3ForCausalLM, Qwen3Config
             storages[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    rows = [_Text(np.arange(LENGTH) % 50, np.arange(10, LENGTH)) for _ in range(ROWS)]
+    rows = [_Text(np.arange(row, row + LENGTH + 1) % 50, np.arange(11, LENGTH + 1)) for row in range(ROWS)]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), bank.use("a"):
-        scores = Scorer(bank, 10**6).forward(rows, Sampling())
+        scores = Scorer(bank, 10**6).forward(rows)
     assert scores.logp_N.requires_grad
     size = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
     shape = shape_of(model.config.to_dict())

@@ -33,7 +33,7 @@ def test_log_probs_are_made_in_float32_of_the_logits(dtype):
     rig = Rig(f"model.dtype={dtype}", "sampling={max_new_tokens: 2, temperature: 0.7}")
     rows = rig.rows(rig.play())["alice"]
     with rig.bank.use("alice"):
-        scores = rig.updater.scorer.forward(rows[:1], rig.recipe.sampling)
+        scores = rig.updater.scorer.forward(rows[:1], sampling=rig.recipe.sampling)
         hidden = rig.bank.hidden(torch.tensor(rows[0].ids)[None], use_cache=False)
         logits = rig.bank.head(hidden)[0, rows[0].targets - 1].detach().double().numpy() / 0.7
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))

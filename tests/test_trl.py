@@ -7,7 +7,6 @@ from trainer_fixtures import base_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from marft.bank import AdapterBank
-from marft.config import Sampling
 from marft.credit import algorithm as read_algorithm
 from marft.credit import assess
 from marft.episode import Episode, Turn
@@ -129,7 +128,7 @@ def test_grpo_is_trls(kind, tmp_path):
     bank.load("one", tmp_path / "adapter")
     row_N = np.repeat(np.arange(len(rows)), [len(row.targets) for row in rows])
     with bank.use("one"):
-        logp_N = Scorer(bank, 10_000).forward(rows, Sampling()).logp_N
+        logp_N = Scorer(bank, 10_000).forward(rows).logp_N
         advantage_N = torch.from_numpy(np.concatenate([row.advantage for row in rows])).to(logp_N)
         weight_N = token_weights(algorithm.aggregate, row_N, row_N)
         ours, report = policy_loss(algorithm, logp_N, old_N, old_N, None, advantage_N, weight_N)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -221,7 +221,7 @@ class HFEngine:
         lengths = np.zeros(count, dtype=np.int64)
         stopped = np.zeros(count, dtype=bool)
         with self.bank.use(adapter):
-            self._share_prefix(policy, requests, slots)
+            self._share(policy, requests, slots)
         feed = [request.prompt_ids[len(slot.ids) :] for request, slot in zip(requests, slots, strict=True)]
         self.counters.reused += sum(len(slot.ids) for slot in slots)
         active = np.arange(count)
@@ -255,23 +255,46 @@ class HFEngine:
             for n in range(count)
         ]
 
-    def _share_prefix(self, policy: str, requests: Sequence[Request], slots: Sequence[_Slot]) -> None:
+    def _share(self, policy: str, requests: Sequence[Request], slots: Sequence[_Slot]) -> None:
+        """Of requests with the same prompt one computes it (all but its last token), and the others copy that."""
+        alike: dict[tuple[int, ...], list[_Slot]] = {}
+        for request, slot in zip(requests, slots, strict=True):
+            alike.setdefault(tuple(request.prompt_ids), []).append(slot)
+        leaders = {prompt: max(own, key=lambda slot: len(slot.ids)) for prompt, own in alike.items()}
+        self._share_prefix(policy, leaders)
+        feed, computing, pairs = [], [], []
+        for prompt, leader in leaders.items():
+            lacking = [slot for slot in alike[prompt] if slot is not leader and _lacks_most(slot, prompt)]
+            pairs += [(leader, slot) for slot in lacking]
+            if lacking and (missing := prompt[len(leader.ids) : -1]):
+                computing.append(leader)
+                feed.append(missing)
+        if computing:
+            self._forward(policy, feed, computing)
+        if pairs:
+            self._copy(policy, pairs)
+
+    def _share_prefix(self, policy: str, leaders: Mapping[tuple[int, ...], _Slot]) -> None:
         """Compute what new conversations begin with in common (a game's rules) once, and copy it to the others."""
-        fresh = [number for number, slot in enumerate(slots) if not slot.ids]
-        if len(fresh) < 2:
+        prompts = [prompt for prompt, slot in leaders.items() if not slot.ids]
+        if len(prompts) < 2:
             return
-        prompts = [requests[number].prompt_ids for number in fresh]
         low, high = min(prompts), max(prompts)  # whatever two sorted ends share, all between them share
         most = min(map(len, prompts)) - 1
         common = next((n for n in range(most) if low[n] != high[n]), most)
         if common < SHARED_PREFIX:
             return
-        first, *others = (slots[number] for number in fresh)
+        first, *others = (leaders[prompt] for prompt in prompts)
         self._forward(policy, [prompts[0][:common]], [first])
-        numbers = torch.tensor([slot.number for slot in others], device=self.bank.device)
-        self._caches[policy].copy(first.number, numbers, common, self._slots[policy].made)
-        for slot in others:
-            slot.ids.extend(first.ids)
+        self._copy(policy, [(first, other) for other in others])
+
+    def _copy(self, policy: str, pairs: Sequence[tuple[_Slot, _Slot]]) -> None:
+        """All that the first slot of each pair holds, to the second."""
+        numbers = torch.tensor([[one.number, other.number] for one, other in pairs], device=self.bank.device)
+        longest = max(len(one.ids) for one, _ in pairs)
+        self._caches[policy].copy(numbers[:, 0], numbers[:, 1], longest, self._slots[policy].made)
+        for one, other in pairs:
+            other.ids[:] = one.ids
 
     def _forward(self, policy: str, feed: Sequence[Sequence[int]], slots: Sequence[_Slot]) -> torch.Tensor:
         """Feed each slot its new ids; logits (rows, vocabulary) after the last of them."""
@@ -312,6 +335,12 @@ class HFEngine:
                 f"engine: a prompt of {longest} tokens and sampling.max_new_tokens {sampling.max_new_tokens} pass the "
                 f"model's context of {self.context}; shorten the game or choose another model"
             )
+
+
+def _lacks_most(slot: _Slot, prompt: Sequence[int]) -> bool:
+    """Whether so much of a prompt is missing in a slot that copying all of it pays."""
+    missing = len(prompt) - 1 - len(slot.ids)
+    return missing >= SHARED_PREFIX and 2 * missing >= len(prompt)
 
 
 def _additive_mask(model: torch.nn.Module) -> torch.dtype | None:

@@ -61,13 +61,13 @@ class SlotCache(Cache):
             store[layer] = held = grown
         return held
 
-    def copy(self, source: int, targets_B: Tensor, length: int, most_slots: int) -> None:
-        """Give other slots the first `length` positions of one."""
+    def copy(self, sources_B: Tensor, targets_B: Tensor, length: int, most_slots: int) -> None:
+        """Give each target slot the first `length` positions of its source."""
         self.slots = max(self.slots, most_slots)
         for store in (self.keys, self.values):
             for layer in range(len(store)):
                 held = self._grown(store, layer)
-                held[targets_B, :, :length] = held[source, :, :length]
+                held[targets_B, :, :length] = held[sources_B, :, :length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0

@@ -103,13 +103,14 @@ class Gradients:
     def add_mixed(self, works: Sequence[Work]) -> None:
         """The same of several agents, whose rows share passes."""
         everyone = [(one, number) for one, work in enumerate(works) for number in range(len(work.rows))]
-        for batch in self.scorer.passes.batches([works[one].rows[number] for one, number in everyone]):
+        rows, owners = [works[one].rows[number] for one, number in everyone], [one for one, _ in everyone]
+        for batch in self.scorer.passes.batches(rows, owners):
             inside: dict[int, list[int]] = {}
             for place in batch:
                 one, number = everyone[place]
                 inside.setdefault(one, []).append(number)
             parts = [self._part(works[one], numbers) for one, numbers in sorted(inside.items())]
-            with self.bank.mixed([(part.work.name, sum(map(len, part.rows))) for part in parts]):
+            with self.bank.mixed([(part.work.name, self.scorer.passes.tokens(part.rows)) for part in parts]):
                 self._backward(parts)
 
     def _part(self, work: Work, batch: list[int]) -> _Part:
@@ -121,7 +122,7 @@ class Gradients:
         few = min(KL_SAMPLE, LOGITS_AT_ONCE // self.bank.config.vocab_size)
         asked = part.rows if _in_loss(work) else _first(part.rows, few)
         with torch.no_grad(), self.bank.use(self.anchors.get(work.name)):
-            return part._replace(reference=self.scorer.forward(asked, self.sampling).logp_N)
+            return part._replace(reference=self.scorer.forward(asked, sampling=self.sampling).logp_N)
 
     def _refers(self, work: Work) -> bool:
         """Whether the next pass has one of the anchor beside it: where that is not in the loss, the first has."""
@@ -139,9 +140,7 @@ class Gradients:
     def _backward(self, parts: Sequence[_Part]) -> None:
         """One pass through the model and back."""
         sloped = any(_entropy_counts(part.work.job.algorithm) for part in parts)
-        scores = self.scorer.forward(
-            [row for part in parts for row in part.rows], self.sampling, entropy_gradient=sloped
-        )
+        scores = self.scorer.forward(*(part.rows for part in parts), sampling=self.sampling, entropy_gradient=sloped)
         sizes = [sum(len(row.targets) for row in part.rows) for part in parts]
         pieces = zip(*(column.split(sizes) for column in scores), strict=True)
         losses = [self._loss(part, TokenScores(*piece)) for part, piece in zip(parts, pieces, strict=True)]
