@@ -45,6 +45,9 @@ def sections(rounds: int) -> dict[str, Callable[[], list[tuple[str, Table]]]]:
         "training": one(
             "Rollout and update, prisoner's dilemma, 64 episodes, 2 agents", lambda: speed.training(rounds)
         ),
+        "outside": one(
+            "Time outside generate, forward, backward and optimizer, by phase", lambda: speed.outside(rounds)
+        ),
         "asynchronous": one(
             "Play while training, simulated engine, rollout and update equally long", lambda: asynchronous.table(few)
         ),

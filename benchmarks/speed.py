@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -13,11 +14,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from job import Job, write_model
 from timing import medians
 
 from marft import scoring
+from marft.config import Recipe
 from marft.engines import hf
-from marft.recipe import load_recipe
+from marft.recipe import load_recipe, parse_recipe
 from marft.rollout import plan_update
 from marft.train.folder import RunFolder
 from marft.train.loop import Trainer
@@ -28,7 +31,10 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "prisoners_dilemma" / "ad_al
 
 def trainer(*overrides: str) -> Trainer:
     """The demo's ad_align trainer, in a folder of its own."""
-    recipe = load_recipe(RECIPE, ["trackers=[]", *overrides])
+    return trainer_of(load_recipe(RECIPE, ["trackers=[]", *overrides]))
+
+
+def trainer_of(recipe: Recipe) -> Trainer:
     folder = RunFolder(Path(tempfile.mkdtemp(prefix="marft-bench-")))
     made = Trainer(recipe, folder, Workers(Accelerator(cpu=True)))
     for name, learner in made.learners.items():
@@ -37,10 +43,10 @@ def trainer(*overrides: str) -> Trainer:
 
 
 class ModelClock:
-    """Seconds in generate, forward, backward and the optimizer's step, by wrapping them."""
+    """Seconds in generate (`complete`), forward, backward and the optimizer's step, by wrapping them."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds: Counter[str] = Counter()
         self._depth = 0
 
     def wrap(self, owner: Any, name: str) -> None:
@@ -54,7 +60,7 @@ class ModelClock:
             finally:
                 self._depth -= 1
                 if self._depth == 0:
-                    self.seconds += time.perf_counter() - began
+                    self.seconds[name] += time.perf_counter() - began
 
         setattr(owner, name, timed)
 
@@ -84,18 +90,14 @@ def training(rounds: int) -> list[tuple[str, str]]:
     """Whole updates, and their parts."""
     made = trainer()
     made.step()
-    lines, shares, sampled, fed = [], [], [], []
-    with model_clock(made) as clock:
-        for _ in range(rounds):
-            clock.seconds = 0.0
-            made.engine.counters = hf.Counters()
-            began = time.perf_counter()
-            line = made.step()
-            whole = time.perf_counter() - began
-            lines.append(line | {"whole": whole})
-            shares.append(1 - clock.seconds / whole)
-            sampled.append(made.engine.counters.sampled / line["seconds/rollout"])
-            fed.append(made.engine.counters.fed / line["seconds/rollout"])
+    lines, sampled, fed = [], [], []
+    for _ in range(rounds):
+        made.engine.counters = hf.Counters()
+        began = time.perf_counter()
+        line = made.step()
+        lines.append(line | {"whole": time.perf_counter() - began})
+        sampled.append(made.engine.counters.sampled / line["seconds/rollout"])
+        fed.append(made.engine.counters.fed / line["seconds/rollout"])
 
     def mid(key: str) -> float:
         return median(line[key] for line in lines)
@@ -112,8 +114,41 @@ def training(rounds: int) -> list[tuple[str, str]]:
         ),
         ("credit", f"{1000 * mid('seconds/credit'):.0f} ms"),
         ("episodes to disk and metrics", f"{1000 * mid('seconds/store'):.0f} ms"),
-        ("outside generate, forward, backward and optimizer", f"{100 * median(shares):.1f} % of the update"),
     ]
+
+
+def outside(rounds: int) -> list[tuple[str, str]]:
+    """What an update spends outside generate, forward, backward and optimizer, and on what, for a small job and for
+    the peers'."""
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {
+            "the demo's update": trainer(),
+            "two agents, 512 answers of 64 tokens": trainer_of(
+                parse_recipe(Job().recipe(write_model(Path(folder), Job())))
+            ),
+        }
+        return [(what, spent_outside(made, rounds)) for what, made in jobs.items()]
+
+
+def spent_outside(made: Trainer, rounds: int) -> str:
+    made.step()
+    shares: dict[str, list[float]] = {}
+    with model_clock(made) as clock:
+        for _ in range(rounds):
+            clock.seconds.clear()
+            began = time.perf_counter()
+            line = made.step()
+            whole = time.perf_counter() - began
+            phases = {key.removeprefix("seconds/"): value for key, value in line.items() if key.startswith("seconds/")}
+            inside = {"rollout": clock.seconds["complete"]}
+            inside["update"] = sum(clock.seconds.values()) - inside["rollout"]
+            spent = {phase: seconds - inside.get(phase, 0.0) for phase, seconds in phases.items()}
+            spent["all"] = whole - sum(inside.values())
+            for name, seconds in spent.items():
+                shares.setdefault(name, []).append(100 * seconds / whole)
+    found = {name: median(values) for name, values in shares.items()}
+    parts = sorted(found.keys() - {"all"}, key=found.get, reverse=True)
+    return f"{found['all']:.1f} % of it: " + ", ".join(f"{name} {found[name]:.1f} %" for name in parts)
 
 
 def cache_reuse(rounds: int) -> list[tuple[str, str]]:
