@@ -67,7 +67,7 @@ class SlotCache(Cache):
         for store in (self.keys, self.values):
             for layer in range(len(store)):
                 held = self._grown(store, layer)
-                held[targets_B, :, :length] = held[source, :, :length]
+                held[targets_B, :, :length] = held[source, :, :length].clone()  # torch refuses where all is copied
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
