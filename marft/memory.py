@@ -235,8 +235,8 @@ def estimate(
     """The whole of it. base: the frozen weights' bytes. play: None where the engine is not in this process.
 
     adapters: those that learn, the critic's included; there may be none. copies: names of them, of each adapter that
-    is of the same shape and does not learn (an anchor, say). offload: whether optimizer states are elsewhere but for a step. mixed: whether
-    agents share passes, so that all their gradients are there at once.
+    is of the same shape and does not learn (an anchor, say). offload: whether optimizer states are elsewhere but for a
+    step. mixed: whether agents share passes, so that all their gradients are there at once.
     """
     width = BYTES[dtype]
     wide = max(4, width)
