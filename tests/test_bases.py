@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers import Speaker
+from rich.console import Console
 from safetensors.torch import load_file
 from trainer_fixtures import base_folder, equal, make_recipe, recipe_data
 from two_bases import FOLDERS, fresh_adapter, gaps, plain_model, said, two_bases, two_recipe, wide_folder
@@ -20,9 +22,12 @@ from marft.engines.by_base import EngineByBase
 from marft.episode import learnable
 from marft.errors import EngineError, ModelError, RecipeError
 from marft.eval.arena import evaluate
+from marft.memory import together
 from marft.opponents import trained_table
+from marft.plan import cost, costs
 from marft.play import play
 from marft.recipe import dump_recipe, parse_recipe
+from marft.stages.bench import check_launch
 from marft.store import read_episodes, read_jsonl
 from marft.team import make_rollout
 from marft.train import loop
@@ -147,8 +152,6 @@ def test_equal_models_are_one_base(tmp_path):
 
 def test_what_is_resolved_is_read_again():
     recipe = two_recipe("team.bob={pool: [bob, {frozen: base, model: wide}, {past: alice}]}")
-    import yaml
-
     assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
 
 
@@ -193,12 +196,31 @@ def test_a_trained_team_is_evaluated_and_played_on_its_bases(tmp_path):
     found = gaps(read_episodes(tmp_path / "eval"), trained)
     assert found.keys() == trained.keys()
     assert max(found.values()) < 1e-4
-    from rich.console import Console
-
     table = trained_table("prisoners_dilemma", {}, "alice", run)
     play(table, 3, Console(quiet=True), ask=lambda _: "<A>", out=tmp_path / "me.jsonl")
     (episode,) = read_jsonl(tmp_path / "me.jsonl")
     assert max(gaps([episode], {"run/bob": trained["two/bob"]}).values()) < 1e-4
+
+
+def test_chances_of_answers_are_those_that_each_seats_own_base_gives():
+    """As `marft exploit` asks for them: of all tokens after the whole conversation, the end of the turn included."""
+    pytest.importorskip("pyspiel")
+    from marft.eval.exploitability import InformationState
+    from marft.eval.text_policy import TextPolicy
+
+    heard, answers = (("user", "Round 1. Your choice?"),), {"<A>": 0, "<B>": 1}
+    states = [InformationState(seat, n, seat, (), heard, answers) for n, seat in enumerate(HOMES)]
+    base, bank = open_bases(two_recipe())
+    asked = {"alice": "frozen:base", "bob": "frozen:base@wide"}
+    found = TextPolicy(make_scorer(base, bank, 512), base.chat, asked).chances(states)
+    for seat, policy, chances in zip(HOMES, asked.values(), found, strict=True):
+        chat, model = base.chat.of(policy), plain_model(HOMES[seat])
+        context, _ = chat.conversation().hear(heard)
+        with torch.no_grad():
+            logps = [said(model, context, [*chat.plain(text), chat.end_id]) for text in answers]
+        mass = [float(logp_N.sum().exp()) for logp_N in logps]
+        assert sum(mass) > 0.1
+        assert list(chances.values()) == pytest.approx([one + (1 - sum(mass)) / 2 for one in mass], rel=1e-4)
 
 
 def test_a_text_is_scored_as_the_policys_own_base_reads_it():
@@ -219,6 +241,19 @@ def test_a_text_is_scored_as_the_policys_own_base_reads_it():
         scorer.encode(prompt)
     with pytest.raises(ModelError, match="name a policy"):
         scorer.score(None, [[5]], [[6]])
+
+
+def test_the_dry_run_counts_each_base_as_a_run_of_its_own_and_then_all():
+    """All bases are there, and one is updated at a time."""
+    plans = costs(two_recipe())
+    small = cost(make_recipe("agents.bob=null", "team.bob={scripted: TFT}"))
+    wide = cost(make_recipe(f"model.name={wide_folder()}", "agents.alice=null", "team.alice={scripted: TFT}"))
+    assert list(plans.values()) == [small, wide]
+    whole, parts = together([small.memory, wide.memory]), (small.memory, wide.memory)
+    assert whole.update == max(part.update for part in parts)
+    held = sum(part.base + part.adapters + part.optimizers for part in parts)
+    assert whole.rollout == sum(part.cache for part in parts) + max(part.passes for part in parts)
+    assert whole.total == held + max(whole.update, whole.rollout)
 
 
 # The engine in front of the engines.
@@ -337,8 +372,6 @@ def test_a_frozen_policy_elsewhere_rules_out_a_critic_but_not_shared_rows():
 def test_zero_stage_3_and_the_offline_stages_take_one_base():
     with pytest.raises(RecipeError, match="ZeRO stage 3: models"):
         check_sharded(two_recipe())
-    from marft.stages.bench import check_launch
-
     with pytest.raises(RecipeError, match="marft sft and dpo train on one base"):
         check_launch(two_recipe())
     check_sharded(make_recipe())
