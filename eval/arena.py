@@ -7,15 +7,16 @@ every seat. All episodes of all pairings are played together, so that the engine
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from marft import __version__
-from marft.bank import AdapterBank
+from marft.banks import open_bases
+from marft.bases import DEFAULT, Home, home_of, views_of
 from marft.config import Recipe, Remote
-from marft.engines.hf import HFEngine
+from marft.engines.make import hf_engine
 from marft.engines.remote import check_keys
 from marft.engines.route import SCRIPTED
 from marft.engines.scripted import ScriptedEngine
@@ -26,7 +27,7 @@ from marft.eval.stats import interval
 from marft.game import Player, of_a_seat
 from marft.games import make_game
 from marft.lookup import nearest
-from marft.model import base_source, load_base
+from marft.model import base_source
 from marft.recipe import load_recipe
 from marft.rollout import FLAT, Plan
 from marft.seeds import derive
@@ -76,7 +77,7 @@ def evaluate(
     loaded = [load_team(name, path, recipe) for name, path in teams.items()]
     first = loaded[0].recipe
     for team in loaded[1:]:
-        for key in ("game", "model", "sampling"):
+        for key in ("game", "model", "models", "sampling"):
             if getattr(team.recipe, key) != getattr(first, key):
                 raise RecipeError(f"eval: {team.name} and {loaded[0].name} differ in {key}; evaluate them one by one")
     game = make_game(first.game.name, first.game.options)
@@ -87,17 +88,17 @@ def evaluate(
         raise RunFolderError(f"{out} cannot be written: {error.strerror}; choose --out") from None
     remotes = _remotes(loaded)
     check_keys(remotes)
-    base = load_base(first)
-    bank = AdapterBank(base.model, packing=False)
+    base, bank = open_bases(first, packing=False, home=home_in(loaded))
     for team in loaded:
         for agent, folder in team.adapters.items():
-            bank.load(f"{team.name}/{agent}", folder)
-    engine = HFEngine(bank, base.chat.stop_ids, max_batch=first.engine.max_batch)
+            name = f"{team.name}/{agent}"
+            bank.of(name).load(name, folder)
+    engine = hf_engine(base, bank, max_batch=first.engine.max_batch)
     rollout = make_rollout(first, base.chat, bank, engine, remotes=remotes)
     players: dict[str, Player] = {}
     for team in loaded:  # a team may bring players and frozen adapters of its own
         players |= players_of(team.recipe, game)
-        add_frozen(bank, [p.frozen for p in team.recipe.policies.values() if p.frozen is not None])
+        add_frozen(bank, team.recipe.policies.values())
     rollout.scripted = ScriptedEngine(players)
     rollout.seed = derive(seed, "eval")
     rollout.plan = FLAT  # a team that was trained on trees plays whole episodes like any other
@@ -116,7 +117,7 @@ def evaluate(
         "game": first.game.name,
         "teams": {team.name: _describe(team) for team in loaded},
         "settings": {
-            "base": base_source(first) if first.model.name != "tiny" else "tiny",
+            **_bases(first),
             "sampling": first.sampling.model_dump(),
             "episodes_per_seat": episodes,
             "seed": seed,
@@ -130,6 +131,19 @@ def evaluate(
     }
     write_results(results, out / "results.json")
     return results
+
+
+def home_in(teams: Sequence[Team]) -> Callable[[str], Home]:
+    """Where a policy of these teams is at home: "team/agent", or what their recipes call by the same name."""
+    own = {f"{team.name}/{agent}": home_of(team.recipe, agent).base for team in teams for agent in team.adapters}
+    return lambda policy: Home(own[policy], policy) if policy in own else home_of(teams[0].recipe, policy)
+
+
+def _bases(recipe: Recipe) -> dict[str, str]:
+    """The base, as results name it, and those beside it."""
+    views = views_of(recipe)
+    names = {key: base_source(view) if view.model.name != "tiny" else "tiny" for key, view in views.items()}
+    return {"base": names[DEFAULT]} | ({"bases": names} if len(names) > 1 else {})
 
 
 def _remotes(teams: list[Team]) -> dict[str, Remote]:

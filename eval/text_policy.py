@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from marft.bank import AdapterBank
-from marft.chat import Chat
+from marft.banks import Scorers, make_scorer, open_bases
+from marft.chat import Chat, Chats
 from marft.config import Policy
 from marft.errors import RecipeError
-from marft.eval.arena import Team, load_team
+from marft.eval.arena import Team, home_in, load_team
 from marft.eval.exploitability import Exploitability, InformationState, information_states, measure_text
 from marft.games import make_game
 from marft.games.openspiel import SpielGame
-from marft.model import load_base
 from marft.scoring import Scorer
 from marft.team import add_frozen
 from marft.train.checkpoint import checkpoints
@@ -30,20 +29,20 @@ TOKENS_AT_ONCE = 16384
 
 
 class TextPolicy:
-    """Answers' probabilities of `policies`, seat -> adapter of the bank (`frozen:base`: the bare base)."""
+    """Answers' probabilities of `policies`, seat -> whom the scorer knows by that name (`frozen:base`: bare base)."""
 
-    def __init__(self, bank: AdapterBank, chat: Chat, policies: Mapping[str, str]) -> None:
-        self.chat, self.policies = chat, policies
-        self._scorer = Scorer(bank, TOKENS_AT_ONCE)
+    def __init__(self, scorer: Scorer | Scorers, chat: Chats, policies: Mapping[str, str]) -> None:
+        self._scorer, self.chat, self.policies = scorer, chat, policies
 
     def chances(self, states: Sequence[InformationState]) -> list[dict[str, float]]:
         """answer -> probability of each state, unreadable answers shared out evenly over the legal ones."""
         prompts, texts, owners = [], [], []
         for number, state in enumerate(states):
-            prompt = self._prompt(state)
+            chat = self.chat.of(self.policies[state.seat])
+            prompt = _prompt(chat, state)
             for text in state.answers:
                 prompts.append(prompt)
-                texts.append([*self.chat.plain(text), self.chat.end_id])
+                texts.append([*chat.plain(text), chat.end_id])
                 owners.append(number)
         mass = np.zeros(len(texts))
         for seat, policy in self.policies.items():
@@ -56,13 +55,14 @@ class TextPolicy:
             found[owner][text] = float(chance)
         return [_shared_out(one) for one in found]
 
-    def _prompt(self, state: InformationState) -> list[int]:
-        conversation = self.chat.conversation()
-        for messages, said in state.turns:
-            conversation.hear(messages)
-            conversation.answer([*self.chat.plain(said), self.chat.end_id])
-        conversation.hear(state.messages)
-        return conversation.ids
+
+def _prompt(chat: Chat, state: InformationState) -> list[int]:
+    conversation = chat.conversation()
+    for messages, said in state.turns:
+        conversation.hear(messages)
+        conversation.answer([*chat.plain(said), chat.end_id])
+    conversation.hear(state.messages)
+    return conversation.ids
 
 
 def _shared_out(chances: Mapping[str, float]) -> dict[str, float]:
@@ -100,15 +100,16 @@ def _measured(team: Team, adapters: Sequence[Mapping[str, Path]]) -> list[Exploi
         raise RecipeError(f"exploitability: game.invalid is {game.options.invalid}; only random is a policy")
     for seat in game.seats:
         _check_asked(settings.team[seat].own, f"team.{seat}")
-    base = load_base(settings)
-    bank = AdapterBank(base.model)
-    add_frozen(bank, [settings.team[seat].own.frozen for seat in game.seats if settings.team[seat].own.frozen])
-    policy = TextPolicy(bank, base.chat, {seat: team.policy(seat) for seat in game.seats})
+    base, bank = open_bases(settings, home=home_in([team]))
+    add_frozen(bank, [settings.team[seat].own for seat in game.seats])
+    scorer = make_scorer(base, bank, TOKENS_AT_ONCE)
+    policy = TextPolicy(scorer, base.chat, {seat: team.policy(seat) for seat in game.seats})
     found = []
     for folders in adapters:
         for agent, folder in folders.items():
             name = f"{team.name}/{agent}"
-            (bank.restore if name in bank.names else bank.load)(name, folder)
+            own = bank.of(name)
+            (own.restore if name in own.names else own.load)(name, folder)
         found.append(measure(game, policy))
     return found
 

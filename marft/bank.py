@@ -54,6 +54,10 @@ class AdapterBank:
         self._check_head()
         self.packs = packing and can_pack(base)
 
+    def of(self, policy: str) -> AdapterBank:
+        """The bank that holds a policy: where all are on one base, this one (see `marft.banks` for several)."""
+        return self
+
     @property
     def device(self) -> torch.device:
         return next(self.base.parameters()).device

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,6 +55,10 @@ class Chat:
             raise ModelError(f"model: {tokenizer.name_or_path!r} has neither an end-of-turn nor an end-of-text token")
         self.end_id = ends[0] if ends else eos
         self.rewrites_thinking = self._drops_thinking()
+
+    def of(self, policy: str) -> Chat:
+        """The encoder for a policy: where all are on one base, this one (see `ChatByBase` for several)."""
+        return self
 
     def plain(self, text: str) -> tuple[int, ...]:
         """The ids of a text with every control token disarmed."""
@@ -161,6 +165,20 @@ class Chat:
 
     def _encode_pieces(self, pieces: Sequence[str]) -> list[int]:
         return [token for piece in pieces if piece for token in self.tokenizer.encode(piece, add_special_tokens=False)]
+
+
+@dataclass(frozen=True)
+class ChatByBase:
+    """The encoders of several bases. home: policy -> (its base, its name there)."""
+
+    each: Mapping[str, Chat]
+    home: Callable[[str], tuple[str, str]]
+
+    def of(self, policy: str) -> Chat:
+        return self.each[self.home(policy)[0]]
+
+
+Chats = Chat | ChatByBase
 
 
 def _control_tokens(tokenizer: Any) -> dict[str, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -118,6 +118,13 @@ class Memory:
     def total(self) -> int:
         phases = self.update + self.rollout if self.at_once else max(self.update, self.rollout)
         return self.base + self.adapters + self.optimizers + phases
+
+
+def together(memories: Sequence[Memory]) -> Memory:
+    """Of a run with several bases: all are there, play is on all of them, and one is updated at a time."""
+    held = {name: sum(getattr(one, name) for one in memories) for name in ("base", "adapters", "optimizers", "cache")}
+    largest = max(memories, key=lambda one: one.update)
+    return replace(largest, **held, passes=max(one.passes for one in memories))
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
@@ -227,14 +234,14 @@ def estimate(
 ) -> Memory:
     """The whole of it. base: the frozen weights' bytes. play: None where the engine is not in this process.
 
-    adapters: those that learn, the critic's included. copies: names of them, of each adapter that is of the same shape
-    and does not learn (an anchor, say). offload: whether optimizer states are elsewhere but for a step. mixed: whether
-    agents share passes, so that all their gradients are there at once.
+    adapters: those that learn, the critic's included; there may be none. copies: names of them, of each adapter that
+    is of the same shape and does not learn (an anchor, say). offload: whether optimizer states are elsewhere but for a
+    step. mixed: whether agents share passes, so that all their gradients are there at once.
     """
     width = BYTES[dtype]
     wide = max(4, width)
     sizes = {name: lora.parameters * wide for name, lora in adapters.items()}
-    largest = max(sizes.values())
+    largest = max(sizes.values(), default=0)
     gradients = sum(sizes.values()) if mixed else largest
     passes = [
         (
@@ -243,7 +250,7 @@ def estimate(
         )
         for lora in adapters.values()
     ]
-    kept, backward, logits = max(passes, key=lambda one: one[0] + max(one[1:]))
+    kept, backward, logits = max(passes, key=lambda one: one[0] + max(one[1:]), default=(0, 0, 0))
     held = 0 if offload and device != "cpu" else 2 * sum(sizes.values())
     return Memory(
         base=base,

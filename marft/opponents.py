@@ -18,7 +18,7 @@ from marft.lookup import nearest
 from marft.recipe import load_player, merge
 
 if TYPE_CHECKING:
-    from marft.chat import Chat
+    from marft.chat import Chats
 
 YOU = f"{PERSON}you"
 
@@ -36,7 +36,7 @@ class Table:
     team: dict[str, str]
     scripted: ScriptedEngine
     model: Engine | None = None
-    chat: Chat | None = None
+    chat: Chats | None = None
     sampling: Sampling = field(default_factory=Sampling)
     remote: Engine | None = None
 
@@ -67,11 +67,10 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
 
     The options are the run's, changed by `changes`.
     """
-    from marft.bank import AdapterBank
-    from marft.engines.hf import FROZEN, HFEngine
+    from marft.banks import open_bases
+    from marft.engines.make import hf_engine
     from marft.engines.remote import remotes_of
-    from marft.eval.arena import load_team
-    from marft.model import load_base
+    from marft.eval.arena import home_in, load_team
     from marft.team import add_frozen, make_remote, players_of
 
     team = load_team(run.resolve().name, _run_folder(run), None)
@@ -90,13 +89,13 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
     remote = make_remote(
         {name: one for name, one in remotes_of(recipe).items() if f"{REMOTE}{name}" in policies.values()}
     )
-    base = load_base(recipe)
-    bank = AdapterBank(base.model, packing=False)
+    base, bank = open_bases(recipe, packing=False, home=home_in([team]))
     for agent in dict.fromkeys(recipe.team[other].own.agent for other in others):
         if agent is not None:
-            bank.load(f"{team.name}/{agent}", team.adapters[agent])
-    add_frozen(bank, [policy.removeprefix(FROZEN) for policy in policies.values() if policy.startswith(FROZEN)])
-    engine = HFEngine(bank, base.chat.stop_ids, max_batch=recipe.engine.max_batch)
+            name = f"{team.name}/{agent}"
+            bank.of(name).load(name, team.adapters[agent])
+    add_frozen(bank, [recipe.team[other].own for other in others])
+    engine = hf_engine(base, bank, max_batch=recipe.engine.max_batch)
     return Table(
         game, seat, policies | {seat: YOU}, ScriptedEngine(players), engine, base.chat, recipe.sampling, remote
     )

@@ -20,6 +20,7 @@ from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from marft.bank import lora_config
+from marft.bases import views_of
 from marft.branching import leaves
 from marft.chat import Chat
 from marft.config import Adapter, Recipe
@@ -28,7 +29,7 @@ from marft.credit.couplings import needs_of
 from marft.errors import ModelError, RecipeError
 from marft.game import play_scripted
 from marft.games import make_game
-from marft.memory import BYTES, Batch, Lora, Memory, Play, Shape, estimate, lora_of, shape_of
+from marft.memory import BYTES, Batch, Lora, Memory, Play, Shape, estimate, lora_of, shape_of, together
 from marft.model import base_source, load_tokenizer, pick_device
 from marft.recipe import facts_of
 from marft.tiny import encode, new_model, scripted_play, train_tokenizer
@@ -73,8 +74,13 @@ class Cost:
     memory: Memory
 
 
+def costs(recipe: Recipe) -> dict[str, Cost]:
+    """The cost on each of the recipe's bases."""
+    return {key: cost(view) for key, view in views_of(recipe).items()}
+
+
 def cost(recipe: Recipe) -> Cost:
-    """The recipe's cost; loads a tokenizer and a model's config, never its weights."""
+    """The cost of a recipe of one base; loads a tokenizer and a model's config, never its weights."""
     model, rows = _skeleton(recipe)
     shape = shape_of(model.config.to_dict())
     settings = {name: recipe.adapter_of(name) for name in recipe.agents}
@@ -89,7 +95,8 @@ def cost(recipe: Recipe) -> Cost:
     trained = Counter(seat.own.agent for seat in recipe.team.values() if seat.own.agent is not None)
     mean = rows.mean if rows else 0.0
     mixed = _mixed(recipe, [loras[name] for name in recipe.agents])
-    batch = _batch(recipe, rows, (trained.total() if mixed else max(trained.values())) * per_update, shape)
+    most = trained.total() if mixed else max(trained.values(), default=0)
+    batch = _batch(recipe, rows, most * per_update, shape)
     memory = estimate(
         shape,
         base=_base_bytes(model, recipe),
@@ -224,7 +231,8 @@ def _adapter_parameters(model: Any, agent: str, settings: Adapter) -> int:
 
 def print_plan(recipe: Recipe, console: Console) -> None:
     """The cost as a table."""
-    plan = cost(recipe)
+    plans = costs(recipe)
+    plan = next(iter(plans.values()))
     table = Table("what", "how much", title="what this recipe costs", title_justify="left")
     rollout = recipe.rollout
     times = f" trees × {plan.paths:,} paths" if plan.paths > 1 else ""
@@ -234,21 +242,31 @@ def print_plan(recipe: Recipe, console: Console) -> None:
     if plan.paths > 1:
         table.add_row("paths per tree", f"{plan.paths:,} (rollout.plan {rollout.plan.kind}), counted above")
     table.add_row("episodes in all", f"× {recipe.train.updates:,} updates = {plan.episodes:,}")
-    if plan.row_tokens:
-        table.add_row("tokens per seat and episode", f"{plan.row_tokens:,.0f} (measured on scripted play)")
-        table.add_row("training rows per update", f"{plan.trained_rows_per_update:,}")
-        table.add_row("training tokens", f"{plan.tokens_per_update:,.0f} per update, {plan.tokens:,.0f} in all")
-    else:
+    if not plan.row_tokens:
         table.add_row("tokens", "unknown: the game has no scripted players to measure on")
-    for what, size in _memory_rows(recipe, plan):
-        table.add_row(f"memory: {what}", size)
-    phases = "at once" if plan.memory.at_once else "one after the other"
-    table.add_row(
-        "memory in all", f"about {_size(plan.memory.total)} beside the libraries' own, play and update {phases}"
-    )
+    for key, view in views_of(recipe).items():
+        if recipe.models:
+            table.add_section()
+            table.add_row(f"on {key}", f"{view.model.name}: {', '.join(view.agents) or 'nobody learns'}")
+        for what, figure in [*_token_rows(plans[key]), *_memory_rows(view, plans[key])]:
+            table.add_row(what, figure)
+    table.add_section()
+    memory = together([one.memory for one in plans.values()])
+    phases = "at once" if memory.at_once else "one after the other"
+    table.add_row("memory in all", f"about {_size(memory.total)} beside the libraries' own, play and update {phases}")
     console.print(table)
     for sentence in warnings_for(recipe.algorithm, facts_of(recipe)):
         console.print(f"warning: {sentence}", style="yellow", markup=False, highlight=False)
+
+
+def _token_rows(plan: Cost) -> list[tuple[str, str]]:
+    if not plan.row_tokens or not plan.adapters:
+        return []
+    return [
+        ("tokens per seat and episode", f"{plan.row_tokens:,.0f} (measured on scripted play)"),
+        ("training rows per update", f"{plan.trained_rows_per_update:,}"),
+        ("training tokens", f"{plan.tokens_per_update:,.0f} per update, {plan.tokens:,.0f} in all"),
+    ]
 
 
 def _memory_rows(recipe: Recipe, plan: Cost) -> list[tuple[str, str]]:
@@ -258,8 +276,8 @@ def _memory_rows(recipe: Recipe, plan: Cost) -> list[tuple[str, str]]:
     bits = f", {recipe.model.quantization}" if recipe.model.quantization else ""
     others = memory.adapters - sum(plan.adapters.values())
     sizes = [f"{name} {_size(size)}" for name, size in plan.adapters.items()]
-    found = [
-        ("base", f"{_size(memory.base)} ({recipe.model.dtype}{bits}, shared by all agents)"),
+    found = [("base", f"{_size(memory.base)} ({recipe.model.dtype}{bits}, shared by all agents on it)")]
+    learning = [
         ("adapters", ", ".join(sizes + ([f"copies {_size(others)}"] if others else []))),
         ("optimizer states", f"{_size(memory.optimizers)}{away}"),
         ("gradients", f"{_size(memory.gradients)} (one agent at a time, or all of those that share passes)"),
@@ -267,12 +285,13 @@ def _memory_rows(recipe: Recipe, plan: Cost) -> list[tuple[str, str]]:
         ("backward pass", f"{_size(memory.backward)} of its own"),
         ("logits of the loss", f"{_size(memory.logits)}, before the backward pass"),
     ]
+    found += learning if recipe.agents else []
     if recipe.engine.kind == "hf":
         found += [
             ("keys and values of a rollout", _size(memory.cache)),
             ("one pass of the engine", f"{_size(memory.passes)} at most"),
         ]
-    return found
+    return [(f"memory: {what}", size) for what, size in found]
 
 
 def _size(count: float) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
+from marft.bases import check_bases, models_of, with_bases
 from marft.blocks import OffPolicy
 from marft.config import Recipe, Remote
 from marft.credit.columns import RESERVED
@@ -59,8 +60,9 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(explain(error, Recipe, also=("base",))) from None
-    recipe = with_gap_limit(with_correction(with_default_team(recipe)))
+    recipe = with_gap_limit(with_correction(with_bases(with_default_team(recipe))))
     check_names(recipe)
+    check_bases(recipe)
     if recipe.engine.kind == "vllm":
         check_served(recipe)
     check_couplings(recipe.algorithm, facts_of(recipe))
@@ -78,14 +80,15 @@ def with_correction(recipe: Recipe) -> Recipe:
 
 
 GAP_LIMITS = {"float64": 0.05, "float32": 0.05, "bfloat16": 0.1, "float16": 0.05}
-"""By the base's type, where the recipe names none."""
+"""By the base's type, where the recipe names none; of several bases, the largest."""
 
 
 def with_gap_limit(recipe: Recipe) -> Recipe:
     """Engine and trainer round differently, and the more so the fewer digits the base's type has."""
     if recipe.train.gap_limit is not None:
         return recipe
-    train = recipe.train.model_copy(update={"gap_limit": GAP_LIMITS[recipe.model.dtype]})
+    limit = max(GAP_LIMITS[model.dtype] for model in models_of(recipe).values())
+    train = recipe.train.model_copy(update={"gap_limit": limit})
     return recipe.model_copy(update={"train": train})
 
 
@@ -102,11 +105,12 @@ def check_served(recipe: Recipe) -> None:
                 f"agents.{name}.start_from: {agent.start_from} is a DoRA adapter, which vLLM does not serve; "
                 "set engine.kind hf"
             )
-    if recipe.model.quantization is not None:
-        raise RecipeError(
-            f"model.quantization: {recipe.model.quantization} is for engine.kind hf; the servers' base would not be "
-            "the trainer's. Set it null or engine.kind hf"
-        )
+    for key, model in models_of(recipe).items():
+        if model.quantization is not None:
+            raise RecipeError(
+                f"{key}.quantization: {model.quantization} is for engine.kind hf; the servers' base would not be "
+                "the trainer's. Set it null or engine.kind hf"
+            )
 
 
 def check_pipeline(recipe: Recipe) -> None:
@@ -207,6 +211,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
             below = node[name] = {}
         elif isinstance(below, str):  # a bare name stands for {name: ...}, {preset: ...} or {kind: ...}
             short = "agent" if node is data.get("team") else _SHORT.get(name, "kind")
+            short = "name" if node is data.get("models") else short
             below = node[name] = {short: below}
         if not isinstance(below, dict):
             raise RecipeError(f"override {override!r}: {name} is {below!r}, not a section")
@@ -221,7 +226,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 _SHORT = {"game": "name", "model": "name", "algorithm": "preset"}
 _SEAT = {"agent", "scripted", "frozen", "past", "remote", "pool"}
-_SEATED = _SEAT | {"role", "weight"}
+_SEATED = _SEAT | {"role", "weight", "model"}
 
 
 def with_default_team(recipe: Recipe) -> Recipe:
@@ -255,15 +260,17 @@ def check_names(recipe: Recipe) -> None:
     for seat in game.seats:
         if seat not in recipe.team:
             raise RecipeError(f"team.{seat}: nobody fills this seat of {recipe.game.name}")
-    for section in ("agents", "remotes"):
+    for section in ("agents", "remotes", "models"):
         for name in getattr(recipe, section):
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise RecipeError(f"{section}.{name}: names may hold letters, digits, - and _ only")
     for name, remote in recipe.remotes.items():
         _check_remote(name, remote)
-    for name in recipe.model.tiny.players:
-        if name not in game.players:
-            raise RecipeError(f"model.tiny.players.{name}: {game.name} has no such player{nearest(name, game.players)}")
+    for key, model in models_of(recipe).items():
+        for name in model.tiny.players:
+            if name not in game.players:
+                known = nearest(name, game.players)
+                raise RecipeError(f"{key}.tiny.players.{name}: {game.name} has no such player{known}")
     seated = set()
     for key, policy in recipe.policies.items():
         for name in (policy.agent, policy.past):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from marft.branching import combinations, going_on
-from marft.chat import Chat, Conversation
+from marft.chat import Chats, Conversation
 from marft.config import Branching, Recipe, Sampling
 from marft.credit.columns import RESERVED
 from marft.engines.base import Completion, Engine, Request
@@ -104,7 +104,7 @@ class Player:
     """One episode in play. Ask for `requests`, hand back the completions, until `done`."""
 
     def __init__(
-        self, game: Game, plan: Plan, chat: Chat, sampling: Sampling, learners: Sequence[str], seed: int, attempt: int
+        self, game: Game, plan: Plan, chat: Chats, sampling: Sampling, learners: Sequence[str], seed: int, attempt: int
     ) -> None:
         self.game, self.chat, self.sampling, self.learners = game, chat, sampling, frozenset(learners)
         self.seed = derive(seed, plan.update, plan.group, plan.index, attempt)
@@ -159,7 +159,7 @@ class Player:
             else:
                 conversation = self._conversations.get(seat)
                 if conversation is None:
-                    conversation = self._conversations[seat] = self.chat.conversation()
+                    conversation = self._conversations[seat] = self.chat.of(policy).conversation()
                 turn.prompt_ids, turn.fresh = conversation.hear(messages)
                 request.prompt_ids = list(conversation.ids)
                 request.sampling = self.sampling
@@ -268,7 +268,7 @@ class Rollout:
     """
 
     make_game: Callable[[], Game]
-    chat: Chat
+    chat: Chats
     model: Engine
     scripted: Engine
     sampling: Sampling

@@ -42,8 +42,8 @@ class Scorer:
     ) -> None:
         self.bank, self.passes, self._encode = bank, Passes(bank, token_budget), encode
 
-    def encode(self, text: str) -> list[int]:
-        """A text as token ids, control tokens disarmed."""
+    def encode(self, text: str, policy: str | None = None) -> list[int]:
+        """A text as token ids, control tokens disarmed; policy: for whom, where policies differ in their tokenizer."""
         if self._encode is None:
             raise ModelError("scoring: this scorer was given no tokenizer")
         return list(self._encode(text))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from marft.bank import AdapterBank
-from marft.chat import Chat
-from marft.config import Recipe, Remote
+from marft.banks import AnyBank
+from marft.chat import Chats
+from marft.config import Policy, Recipe, Remote
 from marft.engines.base import Engine
 from marft.engines.hf import FROZEN
 from marft.engines.remote import RemoteEngine, remotes_of
@@ -23,8 +23,8 @@ from marft.seeds import derive
 
 def make_rollout(
     recipe: Recipe,
-    chat: Chat,
-    bank: AdapterBank,
+    chat: Chats,
+    bank: AnyBank,
     engine: Engine,
     on_episode: Callable[[Episode], None] | None = None,
     remotes: Mapping[str, Remote] | None = None,
@@ -34,7 +34,7 @@ def make_rollout(
     remotes: the endpoints that may be asked; by default all that the team names.
     """
     game = make_game(recipe.game.name, recipe.game.options)
-    add_frozen(bank, [policy.frozen for policy in recipe.policies.values() if policy.frozen is not None])
+    add_frozen(bank, recipe.policies.values())
     return Rollout(
         make_game=game_maker(game),
         chat=chat,
@@ -71,9 +71,11 @@ def players_of(recipe: Recipe, game: Game) -> Mapping[str, Player]:
     return players
 
 
-def add_frozen(bank: AdapterBank, folders: list[str]) -> None:
-    """Load each frozen adapter once, under the name its episodes record."""
-    for folder in dict.fromkeys(folders):
-        name = f"{FROZEN}{folder}"
-        if folder != "base" and name not in bank.names:
-            bank.load(name, folder)
+def add_frozen(bank: AnyBank, policies: Iterable[Policy]) -> None:
+    """Load each frozen adapter once, on its base, under the name its episodes record (but for the base in it)."""
+    for policy in policies:
+        if policy.frozen in (None, "base"):
+            continue
+        own, name = bank.of(str(policy)), f"{FROZEN}{policy.frozen}"
+        if name not in own.names:
+            own.load(name, policy.frozen)

@@ -39,9 +39,9 @@ def information_gain(
         places.append(turns)
     belief: dict[int, float] = {}
     for agent, questions in asked.items():
-        lead = scorer.encode(prefix) if prefix else []
+        lead = scorer.encode(prefix, agent) if prefix else []
         prompts = [context + lead for _, _, context in questions]
-        truths = [scorer.encode(_truth(episodes[number], answer)) for number, _, _ in questions]
+        truths = [scorer.encode(_truth(episodes[number], answer), agent) for number, _, _ in questions]
         for (_, turn, _), logp_N in zip(questions, scorer.score(agent, prompts, truths), strict=True):
             belief[id(turn)] = math.exp(logp_N.mean())
     paid = []

@@ -136,6 +136,16 @@ def dialogue(engine, chat, turns=4, seats=5):
     return prompts, completions
 
 
+def test_a_beginning_as_long_as_the_cache_is_shared_like_any_other(engine, plain, chat):
+    """64 positions are made at a time; torch does not copy onto itself a tensor of which all is read."""
+    same = [*(prompt(chat, TEXTS[0]) * 64)[:64]]
+    requests = [
+        Request("alice", n, [*same, token], MANY, f"s{n}") for n, token in enumerate(chat.plain("Hi 42 <B> <A>"))
+    ]
+    for request, completion in zip(requests, engine.complete(requests), strict=True):
+        assert_same(completion, *complete(plain["alice"], request, chat.stop_ids))
+
+
 def assert_equal(ours, theirs):
     for one, other in zip(ours, theirs, strict=True):
         assert_same(one, other.token_ids, other.logprobs)

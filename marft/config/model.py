@@ -1,4 +1,4 @@
-"""The shared base and what is trained on it."""
+"""Bases and what is trained on them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tiny(Strict):
 
 
 class Model(Strict):
-    """The shared base. A bare string is its name: `tiny`, a local folder, or a hub name."""
+    """A base that agents share. A bare string is its name: `tiny`, a local folder, or a hub name."""
 
     name: str = "tiny"
     revision: str | None = Field(None, description="hub revision; ignored for tiny and folders")

@@ -19,6 +19,9 @@ class Recipe(Strict):
     name: str = Field(min_length=1)
     seed: int = Field(0, ge=0)
     model: Model = Model()
+    models: dict[str, Model] = Field(
+        default_factory=dict, description="further bases by name, for agents.NAME.model and frozen policies"
+    )
     game: Game
     agents: dict[str, Agent] = Field(min_length=1)
     team: dict[str, Seat] = Field(default_factory=dict, description="seat -> policy; default: agents in order")

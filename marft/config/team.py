@@ -16,6 +16,7 @@ class Agent(Strict):
     adapter: Adapter | None = None
     optimizer: Optimizer | None = None
     start_from: str | None = Field(None, description="a PEFT adapter folder to start from")
+    model: str | None = Field(None, description="the agent's base, a name of `models`; default: the recipe's `model`")
 
 
 class Policy(Strict):
@@ -26,6 +27,7 @@ class Policy(Strict):
     frozen: str | None = Field(None, description="a PEFT adapter folder, or `base` for the bare model")
     past: str | None = Field(None, description="an earlier version of this agent, see `past`")
     remote: str | None = Field(None, description="a chat endpoint, see `remotes`")
+    model: str | None = Field(None, description="the base of a frozen policy, a name of `models`")
     weight: float = Field(1.0, gt=0, description="chance to be drawn, relative to the others of a pool")
 
     @model_validator(mode="before")
@@ -38,19 +40,24 @@ class Policy(Strict):
         kinds = [kind for kind in KINDS if getattr(self, kind, None)]
         if len(kinds) != 1:
             raise ValueError(f"name exactly one of {', '.join(k for k in KINDS if k in type(self).model_fields)}")
+        if self.model is not None and self.frozen is None:
+            raise ValueError("model says which base a frozen policy is on; an agent's is agents.NAME.model")
         return self
 
     def __str__(self) -> str:
-        """The policy as episodes record it: "alice", "scripted:TFT", "frozen:path", "remote:judge"."""
+        """The policy as episodes record it: "alice", "scripted:TFT", "frozen:path", "frozen:base@wide" on another base
+        than the recipe's `model`, "remote:judge"."""
         if self.agent is not None:
             return self.agent
         if self.remote is not None:
             return f"remote:{self.remote}"
-        return f"scripted:{self.scripted}" if self.scripted is not None else f"frozen:{self.frozen}"
+        if self.scripted is not None:
+            return f"scripted:{self.scripted}"
+        return f"frozen:{self.frozen}" + (f"@{self.model}" if self.model is not None else "")
 
     @property
     def by_model(self) -> bool:
-        """Whether the run's own base answers: an adapter on it, or the bare base."""
+        """Whether one of the run's own bases answers: an adapter on it, or the bare base."""
         return self.scripted is None and self.remote is None
 
 

@@ -6,10 +6,12 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marft.bank import AdapterBank
+from marft.banks import AnyBank, AnyBase, Bases
+from marft.bases import views_of
 from marft.chat import Chat
 from marft.config import Recipe
 from marft.engines.base import Trained
+from marft.engines.by_base import EngineByBase
 from marft.engines.hf import HFEngine
 from marft.errors import EngineError
 from marft.games import make_game
@@ -17,7 +19,6 @@ from marft.scoring import Scorer
 from marft.seeds import derive
 
 if TYPE_CHECKING:
-    from marft.model import Base
     from marft.train.workers import Workers
 
 CPU_HEADS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -30,13 +31,23 @@ PLACES = 8
 """Places in it at which the next token is asked for."""
 
 
-def make_engine(recipe: Recipe, base: Base, bank: AdapterBank, folder: Path, workers: Workers) -> Trained:
+def make_engine(recipe: Recipe, base: AnyBase, bank: AnyBank, folder: Path, workers: Workers) -> Trained:
     """Every process of a launch calls it; servers are started by the main one, `start` waits for them."""
     settings = recipe.engine
     if settings.kind == "hf":
         apart = recipe.rollout.max_staleness > 0
         rest = {"max_batch": settings.max_batch, "reuse_cache": settings.reuse_cache, "apart": apart}
-        return HFEngine(bank, base.chat.stop_ids, **rest)
+        return hf_engine(base, bank, **rest)
+    if isinstance(base, Bases):
+        engines: dict[str, Trained] = {}
+        try:
+            for key, view in views_of(recipe).items():
+                place = folder / "bases" / key
+                engines[key] = make_engine(view, base.each[key], bank.each[key], place, workers)
+        except BaseException:
+            EngineByBase(engines, base.home).close()  # servers of the first bases may run already
+            raise
+        return EngineByBase(engines, base.home)
     from marft.engines.vllm import VLLMEngine, server_urls
     from marft.serve.fleet import Fleet
     from marft.serve.hub import Hub
@@ -71,6 +82,14 @@ def make_engine(recipe: Recipe, base: Base, bank: AdapterBank, folder: Path, wor
         mark=mark,
         hub=hub,
     )
+
+
+def hf_engine(base: AnyBase, bank: AnyBank, **settings: Any) -> Trained:
+    """The in-process engine; of several bases, one each."""
+    if isinstance(base, Bases):
+        each = {key: HFEngine(bank.each[key], one.chat.stop_ids, **settings) for key, one in base.each.items()}
+        return EngineByBase(each, base.home)
+    return HFEngine(bank, base.chat.stop_ids, **settings)
 
 
 def places_of(length: int) -> list[int]:

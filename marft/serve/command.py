@@ -49,12 +49,12 @@ def adapter_slots(recipe: Recipe) -> int:
     frozen = {policy.frozen for policy in recipe.policies.values() if policy.frozen not in (None, BASE)}
     past = {policy.past for policy in recipe.policies.values() if policy.past is not None}
     staleness = recipe.rollout.max_staleness
-    return len(recipe.agents) * (staleness + 2) + len(frozen) + len(past) * (recipe.past.keep + 1)
+    return max(1, len(recipe.agents) * (staleness + 2) + len(frozen) + len(past) * (recipe.past.keep + 1))
 
 
 def adapter_rank(recipe: Recipe) -> int:
-    """The least rank vLLM offers that holds every agent's."""
-    largest = max(recipe.adapter_of(name).rank for name in recipe.agents)
+    """The least rank vLLM offers that holds every agent's; where nobody learns, that of the recipe's adapter."""
+    largest = max((recipe.adapter_of(name).rank for name in recipe.agents), default=recipe.adapter.rank)
     for rank in RANKS:
         if rank >= largest:
             return rank

@@ -16,7 +16,7 @@ from marft.config import Launch, Recipe
 from marft.engines.make import check_head_size
 from marft.engines.replica import Admin, Replica
 from marft.engines.watch import Watch
-from marft.errors import EngineError
+from marft.errors import EngineError, RecipeError
 from marft.files import write_text
 from marft.model import base_source, pick_device
 from marft.serve.fleet import Fleet
@@ -30,6 +30,8 @@ def serve(recipe: Recipe, out: Path, console: Console, *, urls_file: Path | None
     The API key is that of the recipe's `engine.key_env`, or a new one, which is printed. urls_file: written once all
     are healthy, for trainings with `engine.urls_file`.
     """
+    if recipe.models:
+        raise RecipeError("marft serve: it serves one base, and the recipe has several; let the training launch them")
     launch, variable = recipe.engine.launch or Launch(), recipe.engine.key_env
     source, context, on_cpu = facts_of_base(recipe)
     given = os.environ.get(variable)

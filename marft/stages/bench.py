@@ -121,6 +121,8 @@ def check_launch(recipe: Recipe) -> None:
     """One process, one device, no adapter on the head: what TRL's trainers are used for here."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("marft sft and dpo run in one process; start them without accelerate launch")
+    if recipe.models:
+        raise RecipeError("models: marft sft and dpo train on one base; take one base's agents at a time")
     if recipe.model.device != "cpu" and torch.cuda.device_count() > 1:
         raise RecipeError(
             f"marft sft and dpo use one GPU and see {torch.cuda.device_count()}; set CUDA_VISIBLE_DEVICES=0"

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from marft.bank import AdapterBank
+from marft.banks import AnyBank
 from marft.errors import RunFolderError
 from marft.files import replace_folder
 from marft.train.critic import Critic
@@ -44,7 +44,7 @@ class Progress:
 
 def save_checkpoint(
     root: Path,
-    bank: AdapterBank,
+    bank: AnyBank,
     learners: Mapping[str, Learner],
     progress: Progress,
     critic: Critic | None = None,
@@ -53,9 +53,9 @@ def save_checkpoint(
     folder = root / f"update-{progress.update:06d}"
     with replace_folder(folder) as temporary:
         for name, learner in learners.items():
-            bank.save(name, temporary / "adapters" / name)
+            bank.of(name).save(name, temporary / "adapters" / name)
             (temporary / "optimizers").mkdir(exist_ok=True)
-            tensors = _optimizer_tensors(bank.named_parameters(name), learner)
+            tensors = _optimizer_tensors(bank.of(name).named_parameters(name), learner)
             save_file(tensors, temporary / "optimizers" / f"{name}.safetensors")
         if critic is not None:
             _save_critic(critic, temporary / "critic")
@@ -70,7 +70,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, bank: AdapterBank, learners: Mapping[str, Learner], critic: Critic | None = None
+    folder: Path, bank: AnyBank, learners: Mapping[str, Learner], critic: Critic | None = None
 ) -> Progress:
     """Put adapters, optimizers and random states back; returns where the run stood."""
     try:
@@ -82,22 +82,22 @@ def load_checkpoint(
         raise RunFolderError(f"checkpoint {folder} cannot be read: {what}; remove it to use the one before") from None
 
 
-def _load(folder: Path, bank: AdapterBank, learners: Mapping[str, Learner]) -> Progress:
+def _load(folder: Path, bank: AnyBank, learners: Mapping[str, Learner]) -> Progress:
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     for name, learner in learners.items():
-        bank.restore(name, folder / "adapters" / name)
-        _restore_optimizer(
-            bank.named_parameters(name), learner, load_file(folder / "optimizers" / f"{name}.safetensors")
-        )
+        own = bank.of(name)
+        own.restore(name, folder / "adapters" / name)
+        stored = load_file(folder / "optimizers" / f"{name}.safetensors")
+        _restore_optimizer(own.named_parameters(name), learner, stored)
         learner.version = state["versions"][name]
     python = state["random"]["python"]
     random.setstate((python[0], tuple(python[1]), python[2]))
     numpy = state["random"]["numpy"]
     np.random.set_state((numpy[0], np.array(numpy[1], dtype=np.uint32), *numpy[2:]))
-    stored = load_file(folder / "random.safetensors")
-    torch.set_rng_state(stored["cpu"])
-    if torch.cuda.is_available() and "cuda" in stored:
-        torch.cuda.set_rng_state(stored["cuda"])
+    states = load_file(folder / "random.safetensors")
+    torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_available() and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
     return Progress(**state["progress"])
 
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from marft.bank import AdapterBank
+from marft.banks import AnyBank
 from marft.blocks import Algorithm
-from marft.chat import Chat
+from marft.chat import Chats
 from marft.config import Recipe
 from marft.credit import Credit, assess, token_advantages
 from marft.credit.couplings import needs_of
@@ -37,7 +37,7 @@ from marft.train.offload import offload_state
 from marft.train.optimizer import Learner
 from marft.train.rows import Row, build_rows, with_advantages
 from marft.train.table import duplicates, turn_table
-from marft.train.update import Updater
+from marft.train.updaters import by_base, make_updater
 from marft.train.views import View, joint_views, own_views
 from marft.train.workers import Workers
 
@@ -62,12 +62,12 @@ class Learning:
     """What learns, and how. `learn` is one update of the run."""
 
     def __init__(
-        self, recipe: Recipe, bank: AdapterBank, chat: Chat, learners: Mapping[str, Learner], workers: Workers
+        self, recipe: Recipe, bank: AnyBank, chat: Chats, learners: Mapping[str, Learner], workers: Workers
     ) -> None:
         self.recipe, self.bank, self.chat, self.learners, self.workers = recipe, bank, chat, learners, workers
         self.algorithm: Algorithm = recipe.algorithm
         self.needs = frozenset(needs_of(recipe.algorithm))
-        self.updater = Updater(bank, recipe.algorithm, recipe.sampling, recipe.train, workers, recipe.seed)
+        self.updater = make_updater(recipe, bank, workers)
         self.critic: Critic | None = None
         if "critic" in self.needs:
             rest = (len(recipe.team), derive(recipe.seed, "critic"), recipe.train.updates, recipe.train.token_budget)
@@ -103,7 +103,7 @@ class Learning:
         """Make the agents' present weights the snapshot that their KL terms look at."""
         if self.algorithm.kl.anchor == "snapshot":
             for name, anchor in self.updater.anchors.items():
-                self.bank.overwrite(anchor, name)
+                self.bank.of(name).overwrite(anchor, name)
 
     def _add_anchors(self) -> None:
         kind = self.algorithm.kl.anchor
@@ -113,9 +113,9 @@ class Learning:
             self.updater.anchors |= {name: ANCHOR.format(name) for name in self.learners}
             for name, anchor in self.updater.anchors.items():
                 if kind == "adapter":
-                    self.bank.load(anchor, self.recipe.agents[name].start_from)
+                    self.bank.of(name).load(anchor, self.recipe.agents[name].start_from)
                 else:
-                    self.bank.copy(name, anchor)
+                    self.bank.of(name).copy(name, anchor)
 
     # Columns
 
@@ -162,8 +162,9 @@ class Learning:
         exact = self.recipe.sampling.top_k or self.recipe.sampling.top_p < 1
         for name in self.learners:  # all of them, even without rows: other processes may have some
             own = rows.get(name, ())
-            anchors = self.updater.scorer.measure(self.updater.anchors.get(name), own, self.recipe.sampling)
-            policy = self.updater.logprobs(self.learners[name], own) if exact else None
+            updater = self.updater.of(name)
+            anchors = updater.scorer.measure(updater.anchors.get(name), own, self.recipe.sampling)
+            policy = updater.logprobs(self.learners[name], own) if exact else None
             for number, (row, anchor) in enumerate(zip(own, anchors, strict=True)):
                 logp_N = policy[number].double().cpu() if policy is not None else torch.from_numpy(row.engine)
                 kl_N = KLS[settings.kind](anchor.logp_N.double().cpu() - logp_N)
@@ -208,7 +209,7 @@ class Learning:
         target = target[batch.tokens if by_token else batch.turns]
         pairs = [(view, target[view.token if by_token else view.turn]) for view in views]
         if self.workers.size > 1:
-            pairs, _ = spread(pairs, [self._cost(view) for view in views], self.workers)
+            pairs, _ = spread(pairs, [cost_of(len(view), self.bank.config.hidden_size) for view in views], self.workers)
         return self.critic.update([view for view, _ in pairs], [aims for _, aims in pairs], number)
 
     # Steps
@@ -227,14 +228,12 @@ class Learning:
         mine, loads = {}, []
         for name in self.learners:
             rows = [replace(row, turn=row.turn + start, episode=row.episode + first) for row in shares.get(name, ())]
-            mine[name], load = spread(rows, [self._cost(row) for row in rows], self.workers)
+            width = self.bank.of(name).config.hidden_size
+            mine[name], load = spread(rows, [cost_of(len(row), width) for row in rows], self.workers)
             loads.append(load)
         played, slowest, mean = (sum(column) for column in zip(*loads, strict=True))
         gauges = {"ranks/imbalance_played": played / mean - 1, "ranks/imbalance": slowest / mean - 1} if mean else {}
         return mine, sum(counts), gauges
-
-    def _cost(self, sequence: Row | View) -> float:
-        return cost_of(len(sequence), self.bank.config.hidden_size)
 
     def _train(
         self, shares: Mapping[str, Sequence[Row]], episodes: int, number: int, state: dict[str, Any]
@@ -255,17 +254,18 @@ class Learning:
             measured = compounding and stage is not stages[-1]
             weigh_E = factor_E if compounding else None
             own = {name: _of_stage(shares.get(name, ()), stage, weigh_E) for name in stage.agents}
-            if not measured and self.updater.mixes(stage.agents):
+            if not measured:
                 for name, report in self._update_together(own, number, state, reports).items():
                     reports.setdefault(name, []).append(report)
-                continue
+                    del own[name]
             for name, rows in own.items():
-                old = self.updater.logprobs(self.learners[name], rows) if measured else None
+                updater = self.updater.of(name)
+                old = updater.logprobs(self.learners[name], rows) if measured else None
                 before = reports.setdefault(name, [])
                 before.append(self._update(name, rows, number, state, before))
                 if measured:
                     unit_N = np.repeat([row.episode for row in rows], [len(row.targets) for row in rows])
-                    ratios.append((self.updater.log_ratios(self.learners[name], rows, old), unit_N.astype(np.int64)))
+                    ratios.append((updater.log_ratios(self.learners[name], rows, old), unit_N.astype(np.int64)))
             if ratios:
                 everyone = zip(*self.workers.gather(ratios), strict=True)
                 factor_E = compound(settings, factor_E, *(np.concatenate(column) for column in everyone))
@@ -287,7 +287,7 @@ class Learning:
         """One agent's part of a stage; `before` are the reports of its earlier stages in this update."""
         algorithm, history = self._settings(name, rows, state)
         given = {"algorithm": algorithm, "entropy_history": history}
-        return self.updater.update(
+        return self.updater.of(name).update(
             self.learners[name], rows, number=number, first=not before, played=not _moved(before), **given
         )
 
@@ -298,15 +298,21 @@ class Learning:
         state: dict[str, Any],
         before: Mapping[str, Sequence[dict[str, float]]],
     ) -> dict[str, dict[str, float]]:
-        """A stage of several agents in mixed passes; `before` as above, by agent."""
-        first = {name: not before.get(name) for name in rows}
-        played = {name: not _moved(before.get(name, ())) for name in rows}
-        jobs = {}
-        for name, own in rows.items():
-            algorithm, history = self._settings(name, own, state)
-            learner = self.learners[name]
-            jobs[name] = Job(learner, algorithm, number, learner.version - (not first[name]), history)
-        return self.updater.update_together(jobs, rows, first=first, played=played)
+        """Those of a stage's agents that can share passes, base by base; `before` as above, by agent."""
+        reports: dict[str, dict[str, float]] = {}
+        for updater, names in by_base(self.updater, list(rows)):
+            if not updater.mixes(names):
+                continue
+            first = {name: not before.get(name) for name in names}
+            played = {name: not _moved(before.get(name, ())) for name in names}
+            jobs = {}
+            for name in names:
+                algorithm, history = self._settings(name, rows[name], state)
+                learner = self.learners[name]
+                jobs[name] = Job(learner, algorithm, number, learner.version - (not first[name]), history)
+            own = {name: rows[name] for name in names}
+            reports |= updater.update_together(jobs, own, first=first, played=played)
+        return reports
 
     def _settings(self, name: str, rows: Sequence[Row], state: dict[str, Any]) -> tuple[Algorithm, float | None]:
         """The algorithm as it is for an agent in this update, and the entropy its band stands around."""
@@ -315,7 +321,7 @@ class Learning:
         if band.kind != "none":
             past = state.setdefault("entropies", {}).setdefault(name, {})
             known = past.get("entropy")
-            history = known["sum"] / known["count"] if known else self.updater.mean_entropy(learner, rows)
+            history = known["sum"] / known["count"] if known else self.updater.of(name).mean_entropy(learner, rows)
             if band.schedule == "epo":
                 weighed = band.model_copy(update={"coef": band.coef * epo_weight(state["progress"])})
                 algorithm = algorithm.model_copy(update={"entropy_band": weighed})

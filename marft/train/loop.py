@@ -22,21 +22,19 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import LoggerType, set_seed
 
-from marft.bank import AdapterBank
+from marft.banks import make_scorer
 from marft.config import Recipe
 from marft.credit.advice import warnings_for
 from marft.engines.base import Trained
 from marft.engines.make import make_engine
 from marft.episode import Episode, finished, learnable
-from marft.errors import EngineError, ModelError, RecipeError, RunFolderError
+from marft.errors import EngineError, RecipeError, RunFolderError
 from marft.games import make_game
 from marft.lookup import nearest
-from marft.model import Base, load_base, pick_device
+from marft.model import pick_device
 from marft.recipe import facts_of
 from marft.rewards import load_reward, takes_all
-from marft.scoring import Scorer
 from marft.seeds import derive
-from marft.shards import Shards
 from marft.store import write_parquet
 from marft.team import add_frozen, make_rollout
 from marft.train.asynchronous import Asynchronous
@@ -44,8 +42,8 @@ from marft.train.checkpoint import Progress, latest_checkpoint, load_checkpoint,
 from marft.train.clock import Clock
 from marft.train.folder import RunFolder
 from marft.train.learning import Learning, Lesson
-from marft.train.offload import offload_state
-from marft.train.optimizer import Learner, make_learner
+from marft.train.loading import add_learner, load_bases
+from marft.train.optimizer import Learner
 from marft.train.past import PastSelves
 from marft.train.pieces import Pieces
 from marft.train.piecewise import Piecewise
@@ -54,7 +52,7 @@ from marft.train.source import Replay, Source, Supply, Synchronous
 from marft.train.spending import Spending
 from marft.train.table import score_all
 from marft.train.workers import Workers
-from marft.train.zero import check_head, check_sharded
+from marft.train.zero import check_head
 
 logger = logging.getLogger("marft")
 
@@ -110,10 +108,8 @@ class Trainer:
     def __init__(self, recipe: Recipe, folder: RunFolder, workers: Workers, replay: Path | None = None) -> None:
         self.recipe, self.folder, self.workers = recipe, folder, workers
         set_seed(derive(recipe.seed, "torch", workers.rank) % 2**32)
-        self.base = self._load_base()
-        self.bank = AdapterBank(self.base.model, recipe.train.packing)
-        self._shard()
-        self.learners = {name: self._learner(name) for name in recipe.agents}
+        self.base, self.bank = load_bases(recipe, workers)
+        self.learners = {name: add_learner(recipe, self.bank, name, workers) for name in recipe.agents}
         if self.bank.shards.sharded:
             check_head(self.bank)
         self.engine: Trained | None = None
@@ -128,7 +124,7 @@ class Trainer:
             for number, reward in enumerate(recipe.rewards)
         }
         self.learning = Learning(recipe, self.bank, self.base.chat, self.learners, workers)
-        self.scorer = Scorer(self.bank, recipe.train.token_budget, self.base.chat.plain)
+        self.scorer = make_scorer(self.base, self.bank, recipe.train.token_budget)
         self.past = PastSelves(recipe, self.bank, folder.path / "past")
         self.progress = Progress()
         self._warned: set[str] = set()
@@ -153,7 +149,7 @@ class Trainer:
                 display.update(self.progress.update, metrics)
         if self.workers.main:
             for name in self.learners:
-                self.bank.save(name, self.folder.path / "adapters" / name)
+                self.bank.of(name).save(name, self.folder.path / "adapters" / name)
 
     def close(self) -> None:
         self.source.close()
@@ -307,49 +303,16 @@ class Trainer:
         critic = self.learning.critic
         return [*self.learners.values(), *([critic.learner] if critic is not None else [])]
 
-    def _load_base(self) -> Base:
-        """The main process first: it may have to build the tiny model that the others then find in the cache."""
-        wanted, device = self.recipe.model.device, self.workers.accelerator.device
-        if wanted != "auto" and pick_device(wanted).type != device.type:
-            raise ModelError(f"model.device: {wanted} is asked for, but there is only {device.type}; set auto")
-        if self.workers.zero.stage == 3:
-            device = "cpu"  # it goes where it belongs piece by piece
-        with self.workers.accelerator.main_process_first():
-            return load_base(self.recipe, device)
-
-    def _shard(self) -> None:
-        """Before there is any adapter, so that only the base is cut up."""
-        if self.workers.zero.stage == 3:
-            check_sharded(self.recipe)
-            self.bank.shards = Shards(
-                self.base.model, self.workers.zero.settings, self.workers.accelerator.device, self.workers.most
-            )
-
     def _source(self, replay: Path | None) -> Source:
         recipe = self.recipe
         if replay is not None:  # a reward may ask what a frozen policy thinks
-            add_frozen(self.bank, [policy.frozen for policy in recipe.policies.values() if policy.frozen is not None])
+            add_frozen(self.bank, recipe.policies.values())
             self.spending = Spending(None, self.folder.spending, self.workers)
             return Replay(recipe, replay, self.workers)
         rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
         self.spending = Spending(rollout.remote, self.folder.spending, self.workers)
         meanwhile = recipe.rollout.max_staleness or recipe.rollout.pipeline
         return (Asynchronous if meanwhile else Synchronous)(recipe, rollout, self.workers)
-
-    def _learner(self, name: str) -> Learner:
-        agent = self.recipe.agents[name]
-        if agent.start_from is not None:
-            self.bank.load(name, agent.start_from)
-        else:
-            self.bank.add(name, self.recipe.adapter_of(name), self.recipe.seed)
-        learner = make_learner(self.bank, name, self.recipe.optimizer_of(name), self.workers)
-        if self.recipe.train.offload_optimizer:
-            if self.workers.pieces:
-                raise RecipeError(
-                    "train.offload_optimizer: ZeRO cuts the states up already; set it false, or launch without"
-                )
-            offload_state(learner)
-        return learner
 
     def _start_trackers(self) -> None:
         if not self.recipe.trackers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from marft.bank import AdapterBank
+from marft.banks import AnyBank
 from marft.config import Recipe
 from marft.errors import RunFolderError
 from marft.rollout import PAST
@@ -15,7 +15,7 @@ from marft.train.optimizer import Learner
 class PastSelves:
     """The adapters behind "past:alice@20". On disk they stay; in the bank are those that may be drawn now."""
 
-    def __init__(self, recipe: Recipe, bank: AdapterBank, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, bank: AnyBank, folder: Path) -> None:
         self.recipe, self.bank, self.folder = recipe, bank, folder
         self.agents = sorted({policy.past for policy in recipe.policies.values() if policy.past is not None})
 
@@ -27,19 +27,20 @@ class PastSelves:
         for agent in self.agents:
             version = learners[agent].version
             due = {PAST.format(agent, number): number for number in self.recipe.past.versions(version)}
-            held = [name for name in self.bank.names if name.startswith(PAST.format(agent, ""))]
+            bank = self.bank.of(agent)
+            held = [name for name in bank.names if name.startswith(PAST.format(agent, ""))]
             for name in held:
                 if name not in due and name not in keep:
-                    self.bank.remove(name)
+                    bank.remove(name)
             for name, number in due.items():
-                if name in self.bank.names:
+                if name in bank.names:
                     continue
                 place = self.folder / agent / f"{number:06d}"
                 if number == version:
-                    self.bank.copy(agent, name)
+                    bank.copy(agent, name)
                     if write:
-                        self.bank.save(name, place)
+                        bank.save(name, place)
                 elif place.is_dir():
-                    self.bank.load(name, place)
+                    bank.load(name, place)
                 else:
                     raise RunFolderError(f"past: {place} is missing, the adapter of {agent} at version {number}")

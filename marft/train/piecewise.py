@@ -31,7 +31,7 @@ class Piecewise:
     def __init__(self, learning: Learning, number: int, clock: Clock) -> None:
         self.learning, self.clock = learning, clock
         self.state: dict[str, Any] = {"progress": number / learning.recipe.train.updates}
-        self.sums = {name: learning.updater.begin(one, number) for name, one in learning.learners.items()}
+        self.sums = {name: learning.updater.of(name).begin(one, number) for name, one in learning.learners.items()}
         self.parts: list[Part] = []
         self.advantages: list[np.ndarray] = []
 
@@ -46,7 +46,7 @@ class Piecewise:
             self.advantages.append(advantage)
         with self.clock("update"):
             for name, sums in self.sums.items():
-                self.learning.updater.add(sums, shares.get(name, ()))
+                self.learning.updater.of(name).add(sums, shares.get(name, ()))
 
     def finish(self) -> Lesson:
         """Make the steps; every process calls it."""
@@ -58,7 +58,7 @@ class Piecewise:
             own = slice(sum(sizes[: workers.rank]), sum(sizes[: workers.rank + 1]))
             self._check(credit.advantage_U[own])
         with self.clock("update"):
-            reports = {name: self.learning.updater.finish(sums) for name, sums in self.sums.items()}
+            reports = {name: self.learning.updater.of(name).finish(sums) for name, sums in self.sums.items()}
         return Lesson(reports, {}, credit.state, batch.table, credit.advantage_U)
 
     def _check(self, whole_U: np.ndarray) -> None:

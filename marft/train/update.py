@@ -65,6 +65,10 @@ class Updater:
         self.scorer = Scorer(self.bank, self.train.token_budget)
         self.gradients = Gradients(self.bank, self.scorer, self.sampling, self.anchors)
 
+    def of(self, agent: str) -> Updater:
+        """What updates an agent: where all are on one base, this (see `Updaters` for several)."""
+        return self
+
     def update(
         self,
         learner: Learner,

@@ -52,7 +52,9 @@ def zero_of(accelerator: Accelerator) -> Zero:
 def check_sharded(recipe: Recipe) -> None:
     """What cannot be where processes must make all passes together."""
     found = None
-    if recipe.rollout.pipeline:
+    if recipe.models:
+        found = "models: a single base is cut up, and the recipe has several; give all agents the same model"
+    elif recipe.rollout.pipeline:
         found = "rollout.pipeline: processes learn from groups as they come, each at its own time; set it false"
     elif recipe.engine.kind == "hf" and recipe.rollout.max_staleness:
         found = (
