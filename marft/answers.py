@@ -34,10 +34,14 @@ def same_answer(said: str | None, true: str | None) -> bool:
     """Whether both are answers, and the same one."""
     if said is None or true is None:
         return False
-    ours, theirs = number(said), number(true)
-    if ours is not None and theirs is not None:
-        return ours == theirs
-    return plain(said) == plain(true)
+    return answer_key(said) == answer_key(true)
+
+
+def answer_key(text: str) -> Fraction | str:
+    """What is equal for two answers exactly where they are the same: so answers can be counted."""
+    words = plain(text)
+    value = number(words)
+    return words if value is None else value
 
 
 def number(text: str) -> Fraction | None:

@@ -6,7 +6,7 @@ import pytest
 from marft.episode import Episode, Turn
 from marft.errors import RecipeError, RewardError
 from marft.rewards import REWARDS, load_reward, takes_all
-from marft.train.table import score
+from marft.train.rewarding import score
 
 
 def played() -> Episode:

@@ -111,32 +111,49 @@ class Cell:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-@functools.cache
-def best() -> How:
-    """The way that works here. Raises SandboxError, with what was tried, where none does.
+def way(unsandboxed: bool = False) -> How:
+    """The way that works here. Raises SandboxError, with what was tried, where none does; unsandboxed: "none" then.
 
     bubblewrap comes first, but for root: it would leave the program root, whom no limit on processes binds.
     """
-    ways: list[How] = ["namespaces", "bwrap"] if os.getuid() == 0 else ["bwrap", "namespaces"]
-    tried = []
-    for way in ways:
-        try:
-            ran = _run(way, {"main.py": "print(6 * 7)"}, "", Limits(seconds=PROBE))
-        except SandboxError as error:
-            tried.append(f"{way}: {error}")
-            continue
-        if ran.out.strip() == "42":
-            return way
-        tried.append(f"{way}: {ran.ended}, {ran.err.strip()[-200:]!r}")
+    found, tried = _best()
+    if found is not None:
+        return found
+    if unsandboxed:
+        return "none"
     raise SandboxError(
         "code is run in a sandbox only, and there is none here; install bubblewrap, allow user namespaces, or set the "
-        f"reward's option unsandboxed: true to run it with your own rights ({'; '.join(tried)})"
+        f"reward's option unsandboxed: true to run it with your own rights ({tried})"
     )
 
 
-def run(files: Mapping[str, str], stdin: str = "", limits: Limits | None = None, *, unsandboxed: bool = False) -> Ran:
-    """Run `main.py` of `files` to its end or its deadline, with this standard input."""
-    return _run("none" if unsandboxed else best(), files, stdin, limits or Limits())
+@functools.cache
+def _best() -> tuple[How | None, str]:
+    """The first way that runs a program, and why the others do not."""
+    ways: list[How] = ["namespaces", "bwrap"] if os.getuid() == 0 else ["bwrap", "namespaces"]
+    tried = []
+    for how in ways:
+        try:
+            ran = run({"main.py": "print(6 * 7)"}, "", Limits(seconds=PROBE), how=how)
+        except SandboxError as error:
+            tried.append(f"{how}: {error}")
+            continue
+        if ran.out.strip() == "42":
+            return how, ""
+        tried.append(f"{how}: {ran.ended}, {ran.err.strip()[-200:]!r}")
+    return None, "; ".join(tried)
+
+
+def run(files: Mapping[str, str], stdin: str = "", limits: Limits | None = None, *, how: How | None = None) -> Ran:
+    """Run `main.py` of `files` to its end or its deadline, with this standard input. how: None, the `way` here."""
+    pipe, limits = subprocess.PIPE, limits or Limits()
+    cell = start(how or way(), files, limits, stdin=pipe, stdout=pipe, stderr=pipe)
+    try:
+        cell.started(PROBE)
+        deadline = time.monotonic() + limits.seconds
+        return _listen(cell.process, stdin.encode("utf-8", "replace"), limits, deadline)
+    finally:
+        cell.close()
 
 
 def start(how: How, files: Mapping[str, str], limits: Limits, arguments: tuple[str, ...] = (), **pipes: Any) -> Cell:
@@ -168,17 +185,6 @@ def start(how: How, files: Mapping[str, str], limits: Limits, arguments: tuple[s
     finally:
         os.close(told)
     return Cell(process, heard, folder)
-
-
-def _run(how: How, files: Mapping[str, str], stdin: str, limits: Limits) -> Ran:
-    pipe = subprocess.PIPE
-    cell = start(how, files, limits, stdin=pipe, stdout=pipe, stderr=pipe)
-    try:
-        cell.started(PROBE)
-        deadline = time.monotonic() + limits.seconds
-        return _listen(cell.process, stdin.encode("utf-8", "replace"), limits, deadline)
-    finally:
-        cell.close()
 
 
 def _listen(process: subprocess.Popen, stdin: bytes, limits: Limits, deadline: float) -> Ran:
@@ -259,5 +265,15 @@ def _bubblewrap(settings: Mapping[str, Any]) -> list[str]:
     shown = [part for path in settings["binds"] for part in ("--ro-bind", path, path)]
     links = [part for path, target in settings["links"].items() for part in ("--symlink", target, path)]
     walls = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sandbox"]
-    places = ["--dev", "/dev", "--size", str(settings["tmp"]), "--tmpfs", "/tmp", "--ro-bind", settings["inputs"], "/in"]
+    places = [
+        "--dev",
+        "/dev",
+        "--size",
+        str(settings["tmp"]),
+        "--tmpfs",
+        "/tmp",
+        "--ro-bind",
+        settings["inputs"],
+        "/in",
+    ]
     return [shutil.which("bwrap"), *walls, *shown, *links, *places, "--remount-ro", "/"]

@@ -167,9 +167,9 @@ def enter(settings, status):
         user, group = os.getuid(), os.getgid()
         if not settings["root"]:
             write(f"/proc/{inner}/setgroups", "deny")
-        both = "0 {0} 1\n1 %d 1" % NOBODY if settings["root"] else "1000 {0} 1"
-        write(f"/proc/{inner}/uid_map", both.format(user))
-        write(f"/proc/{inner}/gid_map", both.format(group))
+        for kind, own in (("uid", user), ("gid", group)):
+            text = f"0 {own} 1\n1 {NOBODY} 1" if settings["root"] else f"1000 {own} 1"
+            write(f"/proc/{inner}/{kind}_map", text)
         os.write(down[1], b"x")
     wait_for(inner, status)
 
@@ -191,6 +191,7 @@ def main():
     status = settings["status"]
     settings["root"] = os.getuid() == 0
     os.umask(0o022)
+    libc.prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # whoever started this waits for it
     try:
         if settings["how"] == "namespaces":
             enter(settings, status)

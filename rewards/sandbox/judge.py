@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import selectors
 import subprocess
 import time
@@ -17,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from marft.rewards.sandbox import PROBE, Limits, SandboxError, best, run, start
+from marft.rewards.sandbox import PROBE, How, Limits, run, start
 
-_BLOCK = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 _HERE = Path(__file__).parent
 LONGEST = 200_000
-"""Characters of code, tests or input that are looked at; more is refused."""
+"""Characters of a text's end in which code is looked for."""
+LANGUAGES = ("", "py", "python", "python3")
 
 
 @dataclass(frozen=True)
@@ -34,19 +33,26 @@ class Judged:
 
 
 def code_of(text: str) -> str:
-    """The last fenced block of Python, or of no language, in a text; without one the whole text."""
-    text = text[-LONGEST:]
-    blocks = [body for kind, body in _BLOCK.findall(text) if kind.strip().lower() in ("", "py", "python", "python3")]
-    return blocks[-1] if blocks else text
+    """The last closed fenced block of Python, or of no language, in a text; without one the whole text."""
+    found, block, kind = None, None, ""
+    for line in text[-LONGEST:].split("\n"):
+        mark = line.strip()
+        if block is None and mark.startswith("```"):
+            block, kind = [], mark.strip("`").strip().lower()
+        elif block is not None and mark == "```":
+            found = "\n".join(block) if kind in LANGUAGES else found
+            block = None
+        elif block is not None:
+            block.append(line)
+    return text[-LONGEST:] if found is None else found
 
 
-def by_tests(code: str, tests: Sequence[str], limits: Limits, *, unsandboxed: bool = False) -> Judged:
+def by_tests(code: str, tests: Sequence[str], limits: Limits, *, how: How) -> Judged:
     """Each test is a program in which the functions of `code` can be called; it passes where it raises nothing.
 
     Arguments and results must be plain values: numbers, texts, bytes, None, and lists, tuples, sets and dicts of them.
     Raises SandboxError where there is no sandbox.
     """
-    how = "none" if unsandboxed else best()
     wire = (_HERE / "wire.py").read_text(encoding="utf-8")
     solver = {"main.py": (_HERE / "solver.py").read_text(encoding="utf-8"), "wire.py": wire, "code.py": code}
     tester = {"main.py": (_HERE / "tester.py").read_text(encoding="utf-8"), "wire.py": wire}
@@ -88,7 +94,7 @@ def _collect(process: subprocess.Popen, count: int, limits: Limits) -> Judged:
     return Judged(tuple(passed), cause)
 
 
-def by_output(code: str, tests: Sequence[Mapping[str, str]], limits: Limits, *, unsandboxed: bool = False) -> Judged:
+def by_output(code: str, tests: Sequence[Mapping[str, str]], limits: Limits, *, how: How) -> Judged:
     """Each test is {"input": standard input, "output": what the program must print}, spaces at line ends aside.
 
     All tests together have the time of `limits`.
@@ -100,7 +106,7 @@ def by_output(code: str, tests: Sequence[Mapping[str, str]], limits: Limits, *, 
             passed.append(False)
             cause = "timeout"
             continue
-        ran = run({"main.py": code}, test["input"], replace(limits, seconds=left), unsandboxed=unsandboxed)
+        ran = run({"main.py": code}, test["input"], replace(limits, seconds=left), how=how)
         cause = cause if ran.ended == "done" else ran.ended
         passed.append(ran.ended == "done" and ran.code == 0 and _lines(ran.out) == _lines(test["output"]))
     return Judged(tuple(passed), cause)
@@ -108,6 +114,3 @@ def by_output(code: str, tests: Sequence[Mapping[str, str]], limits: Limits, *, 
 
 def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.strip().split("\n")]
-
-
-__all__ = ["Judged", "SandboxError", "by_output", "by_tests", "code_of"]

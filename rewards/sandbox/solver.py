@@ -3,6 +3,7 @@
 It is told names and arguments, never what should come out.
 """
 
+import contextlib
 import os
 import sys
 
@@ -31,7 +32,5 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(EOFError):
         main()
-    except EOFError:
-        pass

@@ -33,7 +33,7 @@ def far(name, asked, answered):
             known = isinstance(found, type) and issubclass(found, Exception)
             raise (found if known else Exception)(str(held[1]))
         value, after = map(wire.take, held)
-        for one, changed in zip(arguments, after):
+        for one, changed in zip(arguments, after, strict=True):
             if isinstance(one, list):
                 one[:] = changed
             elif isinstance(one, (dict, set)):
