@@ -71,10 +71,13 @@ def plain(text: str) -> str:
 
 
 def _tagged(text: str) -> tuple[int, str] | None:
-    """(where it ends, what stands there)"""
-    stop = text.rfind(ANSWER[1])
-    begin = text.rfind(ANSWER[0], 0, stop) if stop > 0 else -1
-    return None if begin < 0 else (stop, text[begin + len(ANSWER[0]) : stop].strip())
+    """(where it ends, what stands there), of the last mark that is closed"""
+    begin = text.rfind(ANSWER[0], 0, max(0, text.rfind(ANSWER[1])))
+    if begin < 0:
+        return None
+    begin += len(ANSWER[0])
+    stop = text.find(ANSWER[1], begin)
+    return stop, text[begin:stop].strip()
 
 
 def _boxed(text: str) -> tuple[int, str] | None:

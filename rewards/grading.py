@@ -212,9 +212,10 @@ def fact(episode: Episode, key: str) -> Any:
 
 def truth(episode: Episode, key: str) -> str:
     """The true answer, a text. Raises ValueError where there is none."""
-    found, names = _find(episode, key)
+    found, _ = _find(episode, key)
     if not isinstance(found, str) or not found:
-        raise ValueError(f"{key!r} must be a text, the true answer, not {found!r:.80}; the facts hold {names}")
+        held = f"{episode.facts}"[:300]
+        raise ValueError(f"the episode's facts hold no text under {key!r}, the true answer; facts: {held}")
     return found
 
 

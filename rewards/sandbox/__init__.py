@@ -14,6 +14,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -30,6 +31,9 @@ JAIL = Path(__file__).with_name("jail.py")
 MIB = 2**20
 PROBE = 20.0
 """Seconds that the first trial of a way may take."""
+LAST = 5.0
+"""Seconds that the kernel may take to end a sandbox before all is killed that can be named."""
+_INIT = re.compile(rb'(?:init |"child-pid": )(\d+)')
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache")
 """What programs need to start; of these, what there is."""
 
@@ -85,21 +89,34 @@ class Cell:
 
     def __init__(self, process: subprocess.Popen, status: int, folder: Path) -> None:
         self.process, self._status, self._folder = process, status, folder
+        self._init: int | None = None
 
     def started(self, seconds: float) -> None:
         """Raise SandboxError where the walls could not be built."""
-        said = b""
+        said, deadline = b"", time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._status, selectors.EVENT_READ)
-            if selector.select(seconds):
-                said = os.read(self._status, 4000)
-            else:
-                raise SandboxError(f"sandbox: not built within {seconds:g} s")
-        if said != b"ok":
-            raise SandboxError(f"sandbox: {said.decode('utf-8', 'replace') or 'ended before the program started'}")
+            while not said.endswith(b"ok"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise SandboxError(f"sandbox: not built within {seconds:g} s")
+                data = os.read(self._status, 4000)
+                if not data:
+                    text = said.decode("utf-8", "replace") or "ended before the program started"
+                    raise SandboxError(f"sandbox: {text}")
+                said += data
+        found = _INIT.search(said)
+        self._init = int(found[1]) if found else None
 
     def close(self) -> None:
-        """Kill whatever is left. Killing its first process's group ends the namespace, and so all that is in it."""
+        """Kill whatever is left, and return when it is gone.
+
+        With its first process the kernel ends everything in a process namespace, and lets nobody know before it has.
+        """
+        if self.process.poll() is None and self._init is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._init, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(LAST)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -169,21 +186,23 @@ def start(how: How, files: Mapping[str, str], limits: Limits, arguments: tuple[s
         if how == "none":
             (folder / "tmp").mkdir()
         heard, told = os.pipe()
+        info = os.dup(told)  # bubblewrap closes the one that it writes to
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise SandboxError(f"cannot prepare a folder: {error}") from None
     settings = _settings(how, folder, limits, told, arguments)
     argv = [_python(), "-I", "-S", str(JAIL), json.dumps(settings)]
     if how == "bwrap":
-        argv = [*_bubblewrap(settings), _python(), "-I", "-S", "/in/jail.py", json.dumps(settings)]
+        argv = [*_bubblewrap(settings, info), _python(), "-I", "-S", "/in/jail.py", json.dumps(settings)]
     try:
-        process = subprocess.Popen(argv, env={}, start_new_session=True, pass_fds=(told,), cwd="/", **pipes)
+        process = subprocess.Popen(argv, env={}, start_new_session=True, pass_fds=(told, info), cwd="/", **pipes)
     except OSError as error:
         os.close(heard)
         shutil.rmtree(folder, ignore_errors=True)
         raise SandboxError(f"cannot start: {error}") from None
     finally:
         os.close(told)
+        os.close(info)
     return Cell(process, heard, folder)
 
 
@@ -261,7 +280,7 @@ def _settings(how: How, folder: Path, limits: Limits, status: int, arguments: tu
     }
 
 
-def _bubblewrap(settings: Mapping[str, Any]) -> list[str]:
+def _bubblewrap(settings: Mapping[str, Any], status: int) -> list[str]:
     shown = [part for path in settings["binds"] for part in ("--ro-bind", path, path)]
     links = [part for path, target in settings["links"].items() for part in ("--symlink", target, path)]
     walls = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sandbox"]
@@ -276,4 +295,5 @@ def _bubblewrap(settings: Mapping[str, Any]) -> list[str]:
         settings["inputs"],
         "/in",
     ]
-    return [shutil.which("bwrap"), *walls, *shown, *links, *places, "--remount-ro", "/"]
+    closed = ["--remount-ro", "/dev", "--remount-ro", "/", "--info-fd", str(status)]
+    return [shutil.which("bwrap"), *walls, *shown, *links, *places, *closed]

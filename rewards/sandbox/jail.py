@@ -11,7 +11,8 @@ first process of a process namespace ends, the kernel kills all others in it, wh
 The file system is empty but for what `binds` names, read-only, a few devices, and a `/tmp` of its own in memory. There
 is no /proc. Where this process runs as root, the program runs as nobody, since limits on processes do not bind root.
 
-What goes wrong before the program starts is written to the descriptor `status`; "ok" there means that it started.
+The descriptor `status` is told "init N", the number of the first process, which is the one to kill; "ok" when the
+program starts; or else what went wrong.
 """
 
 import ctypes
@@ -160,6 +161,7 @@ def enter(settings, status):
         pid = os.fork()
         if pid == 0:
             first(settings, status)
+        os.write(status, f"init {pid}\n".encode())
         wait_for(pid, status)
     os.close(up[1])
     os.close(down[0])
