@@ -323,7 +323,7 @@ CODE = [
     ),
     (
         "threads",
-        "import threading as t, time\ndef f(x):\n  for n in range(9999): t.Thread(target=time.sleep, args=(600,)).start()",
+        "import threading as t, time\ndef f(x):\n  for _ in range(999): t.Thread(target=time.sleep, args=(9,)).start()",
         "assert f(3) == 6",
         False,
     ),
