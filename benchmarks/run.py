@@ -19,7 +19,6 @@ import balancing
 import credit
 import loss
 import peers
-import rewards
 import serving
 import speed
 import torch
@@ -27,6 +26,7 @@ import typer
 from peak import run_alone
 
 import games
+import rewards
 from marft.quiet import quiet_libraries
 
 HERE = Path(__file__).parent
