@@ -5,7 +5,19 @@ import sys
 import tomllib
 from pathlib import Path
 
-OPTIONAL = ("trl", "deepspeed", "datasets", "vllm", "pyspiel", "open_spiel", "pettingzoo", "gymnasium", "textarena")
+OPTIONAL = (
+    "math_verify",
+    "reasoning_gym",
+    "trl",
+    "deepspeed",
+    "datasets",
+    "vllm",
+    "pyspiel",
+    "open_spiel",
+    "pettingzoo",
+    "gymnasium",
+    "textarena",
+)
 
 
 def modules_after(imports, before=""):
