@@ -31,7 +31,7 @@ def marft(job: Job, model: Path, algorithm: str = "magrpo", *, update_only: bool
     from marft.recipe import parse_recipe
     from marft.train.folder import RunFolder
     from marft.train.loop import Trainer
-    from marft.train.table import score_all
+    from marft.train.rewarding import score_all
     from marft.train.workers import Workers
 
     recipe = parse_recipe(job.recipe(model, algorithm))

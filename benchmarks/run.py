@@ -26,6 +26,7 @@ import typer
 from peak import run_alone
 
 import games
+import rewards
 from marft.quiet import quiet_libraries
 
 HERE = Path(__file__).parent
@@ -60,6 +61,7 @@ def sections(rounds: int) -> dict[str, Callable[[], list[tuple[str, Table]]]]:
         "credit": one(
             "Advantages of 1,000,000 turns by preset, processor time of one core", lambda: credit.table(rounds)
         ),
+        "rewards": one("Graders, warm workers on all cores", lambda: rewards.table(few)),
         "balancing": one(
             "Balancing requests over replicas, simulated (benchmarks/balancing.py)", lambda: balancing.table()
         ),

@@ -34,10 +34,14 @@ def same_answer(said: str | None, true: str | None) -> bool:
     """Whether both are answers, and the same one."""
     if said is None or true is None:
         return False
-    ours, theirs = number(said), number(true)
-    if ours is not None and theirs is not None:
-        return ours == theirs
-    return plain(said) == plain(true)
+    return answer_key(said) == answer_key(true)
+
+
+def answer_key(text: str) -> Fraction | str:
+    """What is equal for two answers exactly where they are the same: so answers can be counted."""
+    words = plain(text)
+    value = number(words)
+    return words if value is None else value
 
 
 def number(text: str) -> Fraction | None:
@@ -67,10 +71,13 @@ def plain(text: str) -> str:
 
 
 def _tagged(text: str) -> tuple[int, str] | None:
-    """(where it ends, what stands there)"""
-    stop = text.rfind(ANSWER[1])
-    begin = text.rfind(ANSWER[0], 0, stop) if stop > 0 else -1
-    return None if begin < 0 else (stop, text[begin + len(ANSWER[0]) : stop].strip())
+    """(where it ends, what stands there), of the last mark that is closed"""
+    begin = text.rfind(ANSWER[0], 0, max(0, text.rfind(ANSWER[1])))
+    if begin < 0:
+        return None
+    begin += len(ANSWER[0])
+    stop = text.find(ANSWER[1], begin)
+    return stop, text[begin:stop].strip()
 
 
 def _boxed(text: str) -> tuple[int, str] | None:

@@ -58,6 +58,7 @@ class Episode:
     rewards: the game's payoffs, one {seat: value} per step of its clock.
     terms: what the reward functions gave, weighted: name -> seat -> one value per step. What is trained on.
     status: "done"; "failed", with its `cause`; "partial", a branch that was sampled, paid and not played on.
+    failures: what went wrong in grading: a reward's name -> the cause. The episode is failed where nothing was paid.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Episode:
     facts: dict[str, Any] = field(default_factory=dict)
     status: str = "done"
     cause: str | None = None
+    failures: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:

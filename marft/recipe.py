@@ -26,7 +26,7 @@ from marft.credit.presets import algorithm
 from marft.errors import RecipeError
 from marft.games import make_game
 from marft.lookup import explain, load_object, nearest
-from marft.rewards import load_reward, takes_all
+from marft.rewards import load_reward, services_of, unit_of
 
 
 class _Yaml(yaml.SafeLoader):
@@ -117,7 +117,7 @@ def check_pipeline(recipe: Recipe) -> None:
     """Gradients of single groups add up to the update's only where nothing but its own group enters a group's."""
     train, found = recipe.train, not_local(recipe.algorithm)
     for number, reward in enumerate(recipe.rewards):
-        if takes_all(load_reward(reward.use, reward.options, f"rewards[{number}]")):
+        if unit_of(load_reward(reward.use, reward.options, f"rewards[{number}]")) == "all":
             found = found or f"rewards[{number}] ({reward.use}) looks at all episodes of an update"
     if recipe.rollout.max_staleness:
         found = f"rollout.max_staleness is {recipe.rollout.max_staleness}: play goes on between the updates already"
@@ -288,7 +288,11 @@ def check_names(recipe: Recipe) -> None:
             raise RecipeError(f"agents.{name}: fills no seat; name it in team or remove it")
     names = set()
     for number, reward in enumerate(recipe.rewards):
-        load_reward(reward.use, reward.options, f"rewards[{number}]")
+        function = load_reward(reward.use, reward.options, f"rewards[{number}]", process=reward.process)
+        remote = reward.options.get("remote") if "ask" in services_of(function) else None
+        if remote is not None and remote not in recipe.remotes:
+            known = nearest(remote, recipe.remotes) or f"; add remotes.{remote}: {{url: …, model: …}}"
+            raise RecipeError(f"rewards[{number}].options.remote: no remote {remote!r}{known}")
         if reward.name in RESERVED or (reward.name is not None and reward.name in names):
             raise RecipeError(f"rewards[{number}].name: {reward.name!r} is taken already; choose another")
         names.add(reward.name)

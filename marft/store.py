@@ -29,7 +29,7 @@ _PLAIN = {
     "status": pa.string(),
     "cause": pa.string(),
 }
-_JSON = ("seats", "team", "rewards", "terms", "facts")
+_JSON = ("seats", "team", "rewards", "terms", "facts", "failures")
 _TURN = {
     "seat": pa.string(),
     "step": pa.int32(),
@@ -147,5 +147,5 @@ def _episode(row: dict[str, Any]) -> Episode:
         loaded = {name: json.loads(row[f"turn_{name}"][number]) for name in ("action", "marks")}
         turns.append(Turn(**fields, **loaded, messages=messages))
     plain = {name: row[name] for name in _PLAIN}
-    data = {name: json.loads(row[name]) for name in _JSON}
+    data = {name: json.loads(row[name]) for name in _JSON if name in row}  # files of earlier versions lack some
     return Episode(**plain, **(data | {"seats": tuple(data["seats"])}), turns=turns)

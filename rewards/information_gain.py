@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from marft.rewards.grading import truth
+
 if TYPE_CHECKING:
     from marft.episode import Episode
     from marft.scoring import Scorer
@@ -41,7 +43,7 @@ def information_gain(
     for agent, questions in asked.items():
         lead = scorer.encode(prefix, agent) if prefix else []
         prompts = [context + lead for _, _, context in questions]
-        truths = [scorer.encode(_truth(episodes[number], answer), agent) for number, _, _ in questions]
+        truths = [scorer.encode(truth(episodes[number], answer), agent) for number, _, _ in questions]
         for (_, turn, _), logp_N in zip(questions, scorer.score(agent, prompts, truths), strict=True):
             belief[id(turn)] = math.exp(logp_N.mean())
     paid = []
@@ -51,17 +53,10 @@ def information_gain(
             for turn, later in zip(own, own[1:], strict=False):
                 gains[seat][turn.step] += belief[id(later)] - belief[id(turn)]
             last = own[-1]
-            truth = _truth(episode, answer)
-            gains[seat][last.step] += f1(last.text, truth) if outcome == "f1" else episode.returns()[seat]
+            right = truth(episode, answer)
+            gains[seat][last.step] += f1(last.text, right) if outcome == "f1" else episode.returns()[seat]
         paid.append(gains)
     return paid
-
-
-def _truth(episode: Episode, key: str) -> str:
-    truth = episode.facts.get(key)
-    if not isinstance(truth, str) or not truth:
-        raise ValueError(f"the episode's facts hold no text under {key!r}, the true answer; facts: {episode.facts}")
-    return truth
 
 
 def f1(text: str, truth: str) -> float:

@@ -92,7 +92,7 @@ def run(preset: str, game: str, seed: int) -> Result:
     from marft.team import make_rollout
     from marft.train.learning import Learning
     from marft.train.optimizer import make_learner
-    from marft.train.table import score_all
+    from marft.train.rewarding import score_all
     from marft.train.workers import Workers
 
     settings = recipe(preset, game, seed)

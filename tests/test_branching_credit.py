@@ -19,7 +19,8 @@ from marft.episode import Episode, Turn, learnable
 from marft.rewards import load_reward
 from marft.rollout import plan_update
 from marft.train.learning import Learning
-from marft.train.table import duplicates, observations, score, turn_table
+from marft.train.rewarding import score
+from marft.train.table import duplicates, observations, turn_table
 from marft.train.workers import Workers
 
 STATE = ("instance", "parent", "seat")

@@ -5,7 +5,19 @@ import sys
 import tomllib
 from pathlib import Path
 
-OPTIONAL = ("trl", "deepspeed", "datasets", "vllm", "pyspiel", "open_spiel", "pettingzoo", "gymnasium", "textarena")
+OPTIONAL = (
+    "math_verify",
+    "reasoning_gym",
+    "trl",
+    "deepspeed",
+    "datasets",
+    "vllm",
+    "pyspiel",
+    "open_spiel",
+    "pettingzoo",
+    "gymnasium",
+    "textarena",
+)
 
 
 def modules_after(imports, before=""):
@@ -33,5 +45,6 @@ def test_the_core_runs_without_the_optional_packages():
 def test_every_package_is_in_what_is_built():
     root = Path(__file__).parent.parent
     listed = set(tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    folders = [path.parent.relative_to(root) for path in (root / "marft").rglob("__init__.py")]
-    assert {".".join(folder.parts) for folder in folders} | {"marft.games", "marft.rewards", "marft.eval"} == listed
+    tops = {"marft": (), "games": ("marft",), "rewards": ("marft",), "eval": ("marft",)}
+    found = [(path.parent.relative_to(root), top) for top in tops for path in (root / top).rglob("__init__.py")]
+    assert {".".join((*tops[top], *folder.parts)) for folder, top in found} == listed

@@ -47,7 +47,7 @@ def learned(preset: str):
     from marft.team import make_rollout
     from marft.train.learning import Learning
     from marft.train.optimizer import make_learner
-    from marft.train.table import score_all
+    from marft.train.rewarding import score_all
     from marft.train.workers import Workers
 
     recipe = settings(preset)

@@ -17,7 +17,8 @@ from marft.errors import RewardError
 from marft.rewards import load_reward
 from marft.rewards.information_gain import f1
 from marft.scoring import Scorer
-from marft.train.table import score_all, turn_table
+from marft.train.rewarding import score_all
+from marft.train.table import turn_table
 
 BANDIT = "game={name: bandit, best: [0, 1, 1, 0]}"
 PREFIX = "The answer is "

@@ -6,7 +6,7 @@ import pytest
 from marft.episode import Episode, Turn
 from marft.errors import RecipeError, RewardError
 from marft.rewards import REWARDS, load_reward, takes_all
-from marft.train.table import score
+from marft.train.rewarding import score
 
 
 def played() -> Episode:
@@ -95,8 +95,11 @@ def test_wrong_names_and_options_are_met_with_the_nearest():
         load_reward("payoff", {"scal": 2.0}, "rewards[0]")
 
 
-def test_every_reward_of_the_table_says_what_it_pays():
+def test_every_reward_of_the_table_says_what_it_pays_and_pays_every_seat():
+    options = {"length": {"unit": "words"}}
     for name, function in REWARDS.items():
         assert function.__doc__, name
         if not takes_all(function):
-            assert set(function(played())) == {"a", "b", "c"}, name
+            episode = played()
+            episode.facts = {"answer": "12"}
+            assert set(function(episode, **options.get(name, {}))) == {"a", "b", "c"}, name

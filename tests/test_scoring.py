@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from marft.errors import ModelError, RewardError
 from marft.rewards import load_reward, takes_all
 from marft.scoring import Scorer
-from marft.train.table import score_all
+from marft.train.rewarding import score_all
 
 PROMPTS = [[5], [260, 9, 9, 4], list(range(20, 60)), [7, 7], [99, 98, 97]]
 CONTINUATIONS = [[6, 7, 8], [1], [300, 301], [], list(range(40, 70))]

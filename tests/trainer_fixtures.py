@@ -25,8 +25,9 @@ from marft.team import make_rollout
 from marft.train.learning import Learning
 from marft.train.offload import offload_state
 from marft.train.optimizer import make_learner
+from marft.train.rewarding import score
 from marft.train.rows import Row, build_rows
-from marft.train.table import score, turn_table
+from marft.train.table import turn_table
 from marft.train.update import Updater
 from marft.train.workers import Workers
 

@@ -11,7 +11,7 @@ from marft.engines.scripted import ScriptedEngine
 from marft.game import Game, Message, StepResult
 from marft.rewards import load_reward
 from marft.rollout import Plan, Rollout
-from marft.train.table import score
+from marft.train.rewarding import score
 
 SEATS = ("left", "right")
 TEAM = {"left": "alice", "right": "bob"}

@@ -33,6 +33,11 @@ class Reward(Strict):
     name: str | None = Field(None, description="what the term is called; default: the function's name")
     weight: float = 1.0
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the function")
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="what an episode that cannot be graded does: stop the run, or be left out of learning"
+    )
+    deadline: float = Field(600.0, gt=0, description="seconds that one call of a function of your own may take")
+    process: bool = Field(False, description="call a function of your own in another process, killed at the deadline")
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ of text; an attempt that broke off after it was sent, and may be charged for, co
 from __future__ import annotations
 
 import asyncio
+import copy
 import email.utils
 import logging
 import math
@@ -18,7 +19,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx
@@ -43,9 +44,15 @@ Messages = Sequence[tuple[str, str]]
 
 
 def remotes_of(recipe: Recipe) -> dict[str, Remote]:
-    """The endpoints that may fill a seat of the recipe."""
+    """The endpoints that may fill a seat of the recipe, or judge in a reward."""
     names = [policy.remote for policy in recipe.policies.values() if policy.remote is not None]
-    return {name: recipe.remotes[name] for name in names}
+    return {name: recipe.remotes[name] for name in names} | judges_of(recipe)
+
+
+def judges_of(recipe: Recipe) -> dict[str, Remote]:
+    """The endpoints that rewards ask: the option `remote`."""
+    names = [reward.options.get("remote") for reward in recipe.rewards]
+    return {name: recipe.remotes[name] for name in names if name in recipe.remotes}
 
 
 def key_of(name: str, remote: Remote) -> str | None:
@@ -75,6 +82,9 @@ class Counters:
     tokens: int = 0
     estimated: int = 0
 
+    def counts(self) -> list[tuple[str, int]]:
+        return list(asdict(self).items())
+
 
 class RemoteEngine:
     """Answers requests whose policy is "remote:NAME" by the endpoint of that name.
@@ -95,6 +105,13 @@ class RemoteEngine:
     def counters(self) -> dict[str, Counters]:
         """By policy, since the engine was made."""
         return {policy: endpoint.counters for policy, endpoint in self._endpoints.items()}
+
+    def twin(self) -> RemoteEngine:
+        """Another engine of the same endpoints, for another event loop; both count together, against one limit."""
+        other = copy.copy(self)
+        other._endpoints = {policy: endpoint.twin() for policy, endpoint in self._endpoints.items()}
+        other._loop, other._users = None, 0
+        return other
 
     def go_on(self, counters: Mapping[str, Mapping[str, int]]) -> None:
         """Count on from what all processes together had counted, each from its part. counters: by policy."""
@@ -152,7 +169,14 @@ class _Endpoint:
         self.forget()
 
     def go_on(self, counted: Mapping[str, int]) -> None:
-        self.counters = Counters(**{name: math.ceil(count / self._processes) for name, count in counted.items()})
+        for name, count in Counters(**counted).counts():  # in place: a twin counts in the same object
+            setattr(self.counters, name, math.ceil(count / self._processes))
+
+    def twin(self) -> _Endpoint:
+        other = copy.copy(self)
+        other._jitter = random.Random()
+        other.forget()
+        return other
 
     def forget(self) -> None:
         self._client: httpx.AsyncClient | None = None

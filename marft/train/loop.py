@@ -15,7 +15,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +27,18 @@ from marft.config import Recipe
 from marft.credit.advice import warnings_for
 from marft.engines.base import Trained
 from marft.engines.make import make_engine
+from marft.engines.remote import judges_of
 from marft.episode import Episode, finished, learnable
 from marft.errors import EngineError, RecipeError, RunFolderError
 from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import pick_device
 from marft.recipe import facts_of
-from marft.rewards import load_reward, takes_all
+from marft.rewards import services_of
 from marft.seeds import derive
 from marft.store import write_parquet
-from marft.team import add_frozen, make_rollout
+from marft.team import add_frozen, make_remote, make_rollout
+from marft.train.asking import Asking
 from marft.train.asynchronous import Asynchronous
 from marft.train.checkpoint import Progress, latest_checkpoint, load_checkpoint, prune_checkpoints, save_checkpoint
 from marft.train.clock import Clock
@@ -48,9 +50,9 @@ from marft.train.past import PastSelves
 from marft.train.pieces import Pieces
 from marft.train.piecewise import Piecewise
 from marft.train.progress import Display
+from marft.train.rewarding import failures, score_all, terms_of
 from marft.train.source import Replay, Source, Supply, Synchronous
 from marft.train.spending import Spending
-from marft.train.table import score_all
 from marft.train.workers import Workers
 from marft.train.zero import check_head
 
@@ -116,13 +118,7 @@ class Trainer:
         if replay is None:
             self.engine = make_engine(recipe, self.base, self.bank, folder.path, workers)
         self.source = self._source(replay)
-        self.rewards = {
-            reward.name or (reward.use if number == 0 else f"{reward.use}#{number}"): (
-                load_reward(reward.use, reward.options, f"rewards[{number}]"),
-                reward.weight,
-            )
-            for number, reward in enumerate(recipe.rewards)
-        }
+        self.rewards = terms_of(recipe)
         self.learning = Learning(recipe, self.bank, self.base.chat, self.learners, workers)
         self.scorer = make_scorer(self.base, self.bank, recipe.train.token_budget)
         self.past = PastSelves(recipe, self.bank, folder.path / "past")
@@ -173,7 +169,10 @@ class Trainer:
             shard = f"-{self.workers.rank}" if self.workers.size > 1 else ""
             write_parquet(played, self.folder.path / "episodes" / f"update-{update:06d}{shard}.parquet")
             failed = len(played) - len(episodes)
-            metrics = self._metrics(episodes, lesson, failed) | supply.gauges | lesson.gauges | self.spending.record()
+            wrong = failures(played, self.rewards)
+            metrics = (
+                self._metrics(episodes, lesson, failed, wrong) | supply.gauges | lesson.gauges | self.spending.record()
+            )
         if self.workers.main:
             self._warn(warnings_for(self.recipe.algorithm, lesson.table, lesson.advantage))
         self.progress.update += 1
@@ -187,10 +186,10 @@ class Trainer:
         with clock("rollout"):
             supply = self._taken(update)
         episodes = learnable(supply.played)
-        asking = any(takes_all(function) for function, _ in self.rewards.values())
+        asking = any("scorer" in services_of(term.function) for term in self.rewards.values())
         with clock("credit"), self.bank.shards.whole() if asking else contextlib.nullcontext():
-            score_all(episodes, self.rewards, self.scorer)
-        return supply, self.learning.learn(episodes, update, self.progress.credit, clock)
+            score_all(episodes, self.rewards, self.scorer, self.asking.ask)
+        return supply, self.learning.learn(learnable(episodes), update, self.progress.credit, clock)
 
     def _taken(self, update: int) -> Supply:
         """The update's episodes. Where nobody can play any more, what was learned so far is saved, not to be lost.
@@ -218,8 +217,8 @@ class Trainer:
                 break
             episodes = learnable(groups)
             with clock("credit"):
-                score_all(episodes, self.rewards, self.scorer)
-            lesson.add(episodes)
+                score_all(episodes, self.rewards, self.scorer, self.asking.ask)
+            lesson.add(learnable(episodes))
             played.extend(groups)
         played.sort(key=lambda episode: (episode.failed, episode.group))
         return Supply(played, {}), lesson.finish()
@@ -233,7 +232,9 @@ class Trainer:
                 self.engine.publish(name, version)
             self.workers.wait()  # the main process has done it on the servers, if there are any
 
-    def _metrics(self, episodes: Sequence[Episode], lesson: Lesson, failed: int) -> dict[str, float]:
+    def _metrics(
+        self, episodes: Sequence[Episode], lesson: Lesson, failed: int, wrong: Mapping[str, int]
+    ) -> dict[str, float]:
         """Everything there is to report about an update, on every process the same."""
         if self.workers.size > 1:
             episodes = self.workers.gather([_light(episode) for episode in episodes])
@@ -242,6 +243,8 @@ class Trainer:
         for name in self.rewards:
             values = [math.fsum(map(math.fsum, episode.terms[name].values())) for episode in episodes]
             metrics[f"reward/{name}"] = float(np.mean(values))
+            if name in wrong:
+                metrics[f"reward/{name}/failed"] = float(sum(self.workers.gather([wrong[name]])))
         for agent, report in lesson.reports.items():
             metrics |= {f"agent/{agent}/{key}": value for key, value in report.items()}
         metrics |= {f"critic/{key}": value for key, value in lesson.critic.items()}
@@ -307,9 +310,11 @@ class Trainer:
         recipe = self.recipe
         if replay is not None:  # a reward may ask what a frozen policy thinks
             add_frozen(self.bank, recipe.policies.values())
-            self.spending = Spending(None, self.folder.spending, self.workers)
+            remote = make_remote(judges_of(recipe))
+            self.spending, self.asking = Spending(remote, self.folder.spending, self.workers), Asking(remote)
             return Replay(recipe, replay, self.workers)
         rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
+        self.asking = Asking(rollout.remote)
         self.spending = Spending(rollout.remote, self.folder.spending, self.workers)
         meanwhile = recipe.rollout.max_staleness or recipe.rollout.pipeline
         return (Asynchronous if meanwhile else Synchronous)(recipe, rollout, self.workers)

@@ -1,18 +1,15 @@
-"""Episodes to the turn table, and rewards to episodes: what credit works on. Pure data: no model, no file."""
+"""Episodes to the turn table: what credit works on. Pure data: no model, no file."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from marft.episode import Episode, Turn
-from marft.errors import GameError, RewardError
-from marft.rewards import takes_all
-from marft.scoring import Scorer
+from marft.errors import GameError
 
 COLUMNS = (
     "episode",
@@ -149,70 +146,3 @@ def duplicates(episodes: Sequence[Episode]) -> np.ndarray:
             else:
                 same.append(number)
     return np.array(same, dtype=np.int64)
-
-
-def score_all(
-    episodes: Sequence[Episode], rewards: Mapping[str, tuple[Callable[..., Any], float]], scorer: Scorer | None = None
-) -> None:
-    """Run the reward functions, {name: (function, weight)}, on all episodes and store each weighted term in them.
-
-    A function whose first parameter is `episodes` gets all of them at once, and the scoring service, and answers with
-    one mapping each.
-    """
-    for name, (function, weight) in rewards.items():
-        if not takes_all(function):
-            for episode in episodes:
-                _store(episode, name, _called(name, episode.id, function, episode), weight)
-            continue
-        everyone = functools.partial(function, episodes, scorer)
-        answers = _called(name, f"{len(episodes)} episodes", lambda call: list(call()), everyone)
-        if len(answers) != len(episodes):
-            raise RewardError(f"reward {name} answered {len(episodes)} episodes with {len(answers)} results")
-        for episode, given in zip(episodes, answers, strict=True):
-            _store(episode, name, given, weight)
-
-
-def score(episode: Episode, rewards: Mapping[str, tuple[Callable[..., Any], float]]) -> None:
-    """The same for one episode."""
-    score_all([episode], rewards)
-
-
-def _called(name: str, place: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except Exception as error:  # the boundary to a user's reward
-        raise RewardError(f"reward {name} raised {type(error).__name__}: {error} on {place}") from error
-
-
-def _store(episode: Episode, name: str, given: Any, weight: float) -> None:
-    steps = len(episode.rewards)
-    last = {turn.seat: turn.step for turn in episode.turns}
-    term: dict[str, list[float]] = {}
-    for seat, value in _called(name, episode.id, dict, given).items():
-        if seat not in episode.seats:
-            raise RewardError(f"reward {name} names a seat {seat!r} that {episode.game} does not have")
-        try:
-            values = _per_step(value, steps, last.get(seat))
-        except (TypeError, ValueError) as error:
-            raise RewardError(f"reward {name} gave {seat} {error} on {episode.id}") from None
-        if not np.isfinite(values).all():
-            raise RewardError(f"reward {name} gave {seat} {values} on {episode.id}; rewards must be finite numbers")
-        term[seat] = [weight * item for item in values]
-    episode.terms[name] = term
-
-
-def _per_step(value: object, steps: int, last: int | None) -> list[float]:
-    """What a reward gave one seat, as a number per step; a single number stands at the seat's last step.
-
-    A seat that never acted (last is None) is paid at the episode's last step: it still counts in a team's return.
-    """
-    if isinstance(value, str):
-        raise TypeError(f"the text {value!r}, not numbers")
-    if isinstance(value, Sequence | np.ndarray):
-        if len(value) != steps:
-            raise ValueError(f"{len(value)} values for {steps} steps")
-        return [float(item) for item in value]
-    values, number = [0.0] * steps, float(value)
-    if steps:
-        values[steps - 1 if last is None else last] = number
-    return values
