@@ -21,6 +21,7 @@ from marft.games.auction import SealedBidAuction
 from marft.games.bandit import Bandit
 from marft.games.battle_royale import BattleRoyale
 from marft.games.boards import ConnectFour, TicTacToe
+from marft.games.debate import Debate
 from marft.games.deal_or_no_deal import DealOrNoDeal
 from marft.games.fishery import Fishery
 from marft.games.gama_games import DinersDilemma, DivideDollar, ElFarol, GuessTwoThirds, PublicGoodsTokens
@@ -77,6 +78,7 @@ _BUILT_IN: tuple[type[Game], ...] = (
     PettingZoo,
     TextArena,
     Bandit,
+    Debate,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 
