@@ -30,6 +30,7 @@ from marft.games.hanabi import MiniHanabi
 from marft.games.liars_dice import LiarsDice
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
 from marft.games.pettingzoo import PettingZoo
+from marft.games.pipeline import Pipeline
 from marft.games.pirates import Pirates
 from marft.games.poker import KuhnPoker, LeducPoker
 from marft.games.public_goods import PublicGoods, SequentialPublicGoods
@@ -79,6 +80,7 @@ _BUILT_IN: tuple[type[Game], ...] = (
     TextArena,
     Bandit,
     Debate,
+    Pipeline,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 

@@ -44,11 +44,15 @@ class Prompt:
             tree = _ENVIRONMENT.parse(text)
             _check(tree, names, members or {})
             self._template = _ENVIRONMENT.from_string(text)
+            self._constant = not any(isinstance(node, nodes.Name) for node, _, _ in _walk(tree, 0, frozenset()))
+            self._text = self._template.render() if self._constant else ""
         except TemplateSyntaxError as error:
             raise ValueError(f"line {error.lineno} of the template: {error.message}") from None
 
     def render(self, **values: Any) -> str:
         """The text with these values in it; ValueError where a value is missing or the text grows beyond LIMIT."""
+        if self._constant:
+            return self._text
         pieces, length = [], 0
         try:
             for piece in self._template.generate(**values):

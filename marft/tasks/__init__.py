@@ -19,7 +19,7 @@ from marft.lookup import explain, nearest
 from marft.seeds import derive
 from marft.tasks import arithmetic, files, reasoning
 from marft.tasks.options import TaskOptions
-from marft.tasks.taskset import Task, TaskSet, gather, split_of
+from marft.tasks.taskset import Task, TaskSet, draws, gather, split_of
 
 __all__ = ["Task", "TaskOptions", "TaskSet", "load_tasks", "split_of"]
 
@@ -44,7 +44,8 @@ def _load(text: str, stamp: tuple[int, ...]) -> TaskSet:
     seed = derive(options.seed, "tasks", options.split) % 2**31
     source = options.source
     if source.startswith(reasoning.PREFIX):
-        return gather(options, reasoning.questions(source, options.options, options.level, seed), endless=True)
+        rows = reasoning.questions(source, options.options, options.level, seed, draws(options))
+        return gather(options, rows, endless=True)
     if source != arithmetic.NAME:
         known = [arithmetic.NAME, f"{reasoning.PREFIX}NAME"]
         raise RecipeError(f"task.set: no set {source!r}{nearest(source, known)}; a file of one's own is task.path")

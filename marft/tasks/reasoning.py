@@ -10,24 +10,22 @@ from marft.lookup import nearest, short
 from marft.tasks.taskset import Task, json_able
 
 PREFIX = "reasoning_gym:"
-MOST = 100_000
-"""Entries of a set that may be drawn; some sets make a list of so many."""
 
 
-def questions(source: str, options: Mapping[str, Any], level: int | None, seed: int) -> Iterator[Task]:
-    """Entries of a set without end; the column `entry` is what the set's own grader wants to see.
+def questions(source: str, options: Mapping[str, Any], level: int | None, seed: int, most: int) -> Iterator[Task]:
+    """The first `most` entries of a set; the column `entry` is what the set's own grader wants to see.
 
     An entry of reasoning-gym is drawn from its seed plus its number, so that seeds must lie far apart to differ.
     Raises RecipeError for an unknown set, options it does not take, or where reasoning-gym is not installed.
     """
-    dataset = _dataset(source, options, level, seed)
-    for number in range(MOST):
+    dataset = _dataset(source, options, level, seed, most)
+    for number in range(most):
         entry = dataset[number]
         columns = {"entry": json_able(dict(entry))}
         yield Task(str(entry["question"]), None if entry["answer"] is None else str(entry["answer"]), source, columns)
 
 
-def _dataset(source: str, options: Mapping[str, Any], level: int | None, seed: int) -> Any:
+def _dataset(source: str, options: Mapping[str, Any], level: int | None, seed: int, most: int) -> Any:
     try:
         from reasoning_gym.factory import CURRICULA, DATASETS, create_curriculum, create_dataset
     except ImportError:
@@ -38,7 +36,7 @@ def _dataset(source: str, options: Mapping[str, Any], level: int | None, seed: i
     for key in ("seed", "size"):
         if key in options:
             raise RecipeError(f"task.options.{key}: say task.{key} instead")
-    given = {**options, "seed": seed, "size": MOST}
+    given = {**options, "seed": seed, "size": most}
     try:
         if level is None:
             return create_dataset(name, **given)

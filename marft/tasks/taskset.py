@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil
 from typing import Any
 
 from marft.errors import RecipeError
@@ -57,6 +58,12 @@ def split_of(question: str, test_share: float) -> str:
     """The split a question belongs to. A function of the question alone: no seed, size or level can move it."""
     digest = hashlib.blake2b(same_question(question).encode("utf-8", "replace"), digest_size=8).digest()
     return "test" if int.from_bytes(digest) < test_share * 2**64 else "train"
+
+
+def draws(options: TaskOptions) -> int:
+    """How many draws of a set bring what the options want, by a wide margin."""
+    share = options.test_share if options.split == "test" else 1 - options.test_share
+    return DRAWS if options.size is None else ceil(2 * options.size / share)
 
 
 def gather(options: TaskOptions, rows: Iterable[Task], endless: bool, by_hash: bool = True) -> TaskSet:
