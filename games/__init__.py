@@ -21,8 +21,8 @@ from marft.games.auction import SealedBidAuction
 from marft.games.bandit import Bandit
 from marft.games.battle_royale import BattleRoyale
 from marft.games.boards import ConnectFour, TicTacToe
-from marft.games.debate import Debate
 from marft.games.deal_or_no_deal import DealOrNoDeal
+from marft.games.debate import Debate
 from marft.games.fishery import Fishery
 from marft.games.gama_games import DinersDilemma, DivideDollar, ElFarol, GuessTwoThirds, PublicGoodsTokens
 from marft.games.goofspiel import Goofspiel

@@ -68,7 +68,7 @@ class Debate(DialogueGame):
         if self._assigned and len(self.tasks.answers) < 2:
             raise RecipeError(f"game.assign: all answers of {self.tasks.source} are the same; set game.assign false")
 
-    def _start(self, rng: random.Random) -> None:
+    def _start(self, seed: int) -> None:
         self.phase = "answer" if self.society else "argue"
         self._turn = self.debaters
         self._texts: dict[str, str] = {}
@@ -76,6 +76,7 @@ class Debate(DialogueGame):
         self.defends: dict[str, str] = {}
         self.order = PAIR
         if not self.society:
+            rng = random.Random(seed)
             self.order = PAIR if rng.random() < 0.5 else PAIR[::-1]
             if self._assigned:
                 pair = [str(self.task.answer), self._wrong(rng)]
@@ -104,15 +105,17 @@ class Debate(DialogueGame):
         if self.society:
             paid = "Each right answer earns 1." if o.pay == "each" else "A right last answer earns 1."
             return (
-                f"You are {seat}, one of {o.seats} who discuss a question in {rounds}: all answer at once, then see the "
-                f"others' answers and answer again. {paid} Be short, and end with your answer as {FORM}.\n{question}"
+                f"You are {seat}, one of {o.seats} who discuss a question in {rounds}: all answer at once, then see "
+                f"the others' answers and answer again. {paid} Be short, and end with your answer as {FORM}.\n"
+                f"{question}"
             )
         if seat == JUDGE:
             claims = " ".join(
                 f"{one} says that the answer is {self.defends[one]}." for one in self.order if self.defends
             )
             one_right = " One of them is right." if self.defends else ""
-            return f"You are {seat} of a debate between {' and '.join(self.order)}.{one_right}\n{question}\n{claims}".strip()
+            begin = f"You are {seat} of a debate between {' and '.join(self.order)}.{one_right}"
+            return f"{begin}\n{question}\n{claims}".strip()
         (other,) = (one for one in PAIR if one != seat)
         begin = f"You are {seat}. You and {other} argue before a judge, {rounds}, at once in each."
         if self.defends:

@@ -1,8 +1,8 @@
 """What games of questions and answers share: a task for each episode, what of a text the others see, views, facts.
 
-A game draws its task from the set that the recipe names (`task:`). Its scripted players may see the true answer, through
-`view`; no message ever holds it. State of an episode lies in attributes that are immutable, or flat lists and dicts of
-immutable values: `clone` copies one level.
+A game draws its task from the set that the recipe names (`task:`). Its scripted players may see the true answer, by
+their `view`; no message ever holds it. State of an episode lies in attributes that are immutable, or flat lists and
+dicts of immutable values: `clone` copies one level.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -19,10 +20,11 @@ from marft.game import Game, Message, Options, StepResult
 from marft.tasks import TaskOptions, load_tasks
 
 FORM = "<answer>…</answer>"
+_same = lru_cache(maxsize=4096)(same_answer)
 
 
 class DialogueOptions(Options):
-    """task: where the questions come from, see `marft.tasks`. message_limit: how many characters of a text others see."""
+    """task: where the questions come from, see `marft.tasks`. message_limit: characters of a text that others see."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -34,8 +36,8 @@ class DialogueView(NamedTuple):
     """What a scripted player knows; more than a model does, for it may see the truth.
 
     phase: what is asked for, see the game. truth: the true answer, None where there is none. guesses: answers that
-    questions of this set have. heard: the answers in the texts it was shown last, in their order, None for a text without
-    one. own: the answer it gave last. now: what else is known; see the game.
+    questions of this set have. heard: the answers in the texts it was shown last, in their order, None for a text
+    without one. own: the answer it gave last. now: what else is known; see the game.
     """
 
     seat: str
@@ -60,8 +62,8 @@ class DialogueGame(Game):
         self.tasks = load_tasks(self.options.task)
 
     @abstractmethod
-    def _start(self, rng: random.Random) -> None:
-        """Begin an episode about `self.task`: set `_turn`."""
+    def _start(self, seed: int) -> None:
+        """Begin an episode about `self.task`: set `_turn`. seed: of further chance."""
 
     @abstractmethod
     def _play(self, texts: Mapping[str, str]) -> StepResult:
@@ -70,7 +72,7 @@ class DialogueGame(Game):
     def reset(self, seed: int) -> None:
         self.clock = 0
         self.task = self.tasks.draw(seed)
-        self._start(random.Random(seed + 2**63))  # not the generator that drew the task
+        self._start(seed + 2**63)  # not the seed that drew the task
 
     def acting(self) -> tuple[str, ...]:
         return self._turn
@@ -82,7 +84,7 @@ class DialogueGame(Game):
 
     def right(self, answer: str | None) -> bool:
         """Whether an answer is the true one."""
-        return same_answer(answer, self.task.answer)
+        return _same(answer, self.task.answer)
 
     def roles(self) -> dict[str, str]:
         """seat -> its role."""

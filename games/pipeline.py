@@ -1,9 +1,9 @@
 """Pipeline: roles in a graph pass texts on until the last of them answers the question.
 
 The graph is the recipe's `topology`: a name (`generator_verifier_refiner`) or roles written out, see
-`marft.games.topology`. Roles that wait for nobody speak first; those that wait for the same speak at once. Each sees the
-question, unless it is hidden from it, and the texts of the roles it `sees`, new ones only. A role that `calls` another
-writes sub-tasks as <call>…</call>; each is answered by a seat of that role, seats in turn, and the caller then goes on.
+`marft.games.topology`. Roles that wait for nobody speak first; those that wait for the same speak at once. Each sees
+the question, unless it is hidden from it, and the texts of the roles it `sees`, new ones only. A role that `calls`
+another writes sub-tasks as <call>…</call>; each is answered by a seat of that role, and then the caller goes on.
 
 1.0 is paid for each right final answer: to all seats (`pay: team`), or to the seat that gave it (`own`), at the end. A
 text without a final answer, where one is asked for, is no answer, and flagged.
@@ -11,7 +11,6 @@ text without a final answer, where one is asked for, is no answer, and flagged.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -74,7 +73,7 @@ class Pipeline(DialogueGame):
         self._roles = {seat: self.plan.roles[name].group or name for seat, name in self.plan.role_of.items()}
         self._finals = tuple(seat for role in self.plan.final for seat in self.plan.seats[role])
 
-    def _start(self, rng: random.Random) -> None:
+    def _start(self, seed: int) -> None:
         self._texts: dict[str, str] = {}  # seat -> its last text, as others see it
         self._answers: dict[str, str | None] = {}
         self._times: dict[str, int] = {}  # seat -> how often it has spoken

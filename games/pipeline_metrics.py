@@ -1,4 +1,4 @@
-"""Numbers of a pipeline: who was right, what the way from the first answer to the final one changed, how long it was."""
+"""Numbers of a pipeline: who was right, what changed from the first answer to the final one, how long it was."""
 
 from __future__ import annotations
 

@@ -36,11 +36,11 @@ class Role(_Part):
     """after: the roles it waits for. sees: whose texts it is shown, as far as there are any; default those it comes
     after. question: whether it is shown the question. seats: how many do this at once, each by itself.
 
-    system, template: its prompts (jinja2), the first message of all and each one after; default, a line of its own.
+    system, template: its prompts (jinja2), the first message of all and the one after; default, a line of its own.
     again: the prompt when it speaks once more; default what is new to it. answer: whether its text must hold a final
-    answer; default where it is the pipeline's. calls: the role whose seats it may hand sub-tasks to. max_calls: at once.
-    call_rounds: how often. group: the functional group that credit sees, default the role's name. says: what scripted
-    players may say in it, beside an answer.
+    answer; default where it is the pipeline's. calls: the role whose seats it may hand sub-tasks to. max_calls: at
+    once. call_rounds: how often. group: the functional group that credit sees, default the role's name. says: what
+    scripted players may say in it, beside an answer.
     """
 
     after: tuple[str, ...] = ()
@@ -103,11 +103,11 @@ class Topology(_Part):
 
 
 class Schedule:
-    """A topology as it is played. ValueError, with the key, for a graph that cannot be.
+    """A topology as it is played. ValueError, with the key, for one that cannot be.
 
-    stages: roles that speak at once, in order. seats: role -> its seats. role_of: the other way. called: roles that only
-    speak when called. final: the roles of the answers. loop_at: role that ends a loop -> its number. inside: loop number
-    -> its roles. prompts: (role, which) -> prompt. sees: role -> whose texts it is shown.
+    stages: roles that speak at once, in order. seats: role -> its seats. role_of: the other way. called: roles that
+    only speak when called. final: the roles of the answers. loop_at: role that ends a loop -> its number. inside: loop
+    number -> its roles. prompts: (role, which) -> prompt. sees: role -> whose texts it is shown.
     """
 
     def __init__(self, topology: Topology) -> None:
@@ -172,8 +172,8 @@ class Schedule:
             if not ready:
                 cycle = self._cycle(left)
                 raise ValueError(
-                    f"roles.{cycle[0]}.after: {' -> '.join(cycle)} is a cycle without a bound; take one `after` out and "
-                    "say it as loops: [{end: …, back_to: …, repeat: …}]"
+                    f"roles.{cycle[0]}.after: {' -> '.join(cycle)} is a cycle without a bound; take one `after` out "
+                    "and say it as loops: [{end: …, back_to: …, repeat: …}]"
                 )
             stages.append(ready)
             left = {name: waits - set(ready) for name, waits in left.items() if name not in ready}

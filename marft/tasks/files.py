@@ -124,7 +124,7 @@ def _saved(path: Path) -> Any:
 
 
 def _splits(path: Path) -> dict[str, Iterator[Row]] | None:
-    """The rows by split, where the path is a saved dataset that has splits; RecipeError where it lacks train or test."""
+    """The rows by split, where the path is a saved dataset that has splits; RecipeError where one is missing."""
     if not path.is_dir():
         return None
     saved = _saved(path)
