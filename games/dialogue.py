@@ -133,4 +133,4 @@ def one_message(*lines: str) -> list[Message]:
 def reads(text: str) -> str | None:
     """The final answer of a text, as it can be stored and shown again."""
     found = final_answer(text)
-    return None if found is None else said(found, len(found)) or None
+    return None if found is None else said(found, len(found)).strip() or None

@@ -271,8 +271,9 @@ class Pipeline(DialogueGame):
             "calls": role.max_calls if self.may_call(seat) else 0,
         }
         phase = "call" if now["calls"] else "answer" if self.answers_asked(seat) else "say"
-        task, guesses, own = self.task, self.tasks.answers, self._answers.get(seat)
-        return DialogueView(seat, self.seats, phase, task.question, task.answer, guesses, heard, own, now)
+        question = self.task.question if role.question else ""
+        guesses, own = self.tasks.answers, self._answers.get(seat)
+        return DialogueView(seat, self.seats, phase, question, self.task.answer, guesses, heard, own, now)
 
     def facts(self) -> dict[str, Any]:
         """final: the seats of the final answers. asked: the seats whose texts had to hold an answer."""

@@ -73,9 +73,16 @@ def delegator(view: DialogueView, rng: random.Random) -> str:
 
 
 @_player
-def erratic(view: DialogueView, rng: random.Random) -> str:
+def guess(view: DialogueView, rng: random.Random) -> str:
     """Any answer that questions of this set have."""
     return rng.choice(view.guesses)
+
+
+def erratic(view: DialogueView, rng: random.Random) -> str:
+    """Any answer that questions of this set have; hands something out half of the time."""
+    if view.phase == "call" and rng.random() < 0.5:
+        return "".join(f"<call>{rng.randrange(10)}?</call>" for _ in range(rng.randint(1, view.now["calls"])))
+    return guess(view, rng)
 
 
 PLAYERS = {
