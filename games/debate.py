@@ -1,15 +1,4 @@
-"""Debate: seats answer a question, see what the others say, and answer again; or two sides argue before a judge.
-
-`society`: p1, p2, ... all answer at once, then see the others' answers and answer again, for some rounds. Each is paid
-1.0 for a right answer, the last (or each, `pay`). The majority of the last answers is the society's vote.
-
-`sides`: alice and bob argue for some rounds, at once, then the judge answers. By default each is given an answer to
-defend, one of them true, and which is whose is drawn with the task; the judge is not told. The side whose answer the
-judge gives is paid 1.0, and the judge 1.0 where it is the true one. With `assign: false` each argues for an answer of
-its own, and all three are paid for their own last answer. Who is named first to the judge is drawn as well.
-
-A text without a final answer where one is asked for is no answer, and flagged.
-"""
+"""Debate: seats answer a question, see what the others say, and answer again; or two sides argue before a judge."""
 
 from __future__ import annotations
 
@@ -50,7 +39,18 @@ class DebateOptions(DialogueOptions):
 
 
 class Debate(DialogueGame):
-    """See the module. Phases: "answer" in a society, "argue" and "judge" between sides."""
+    """See the module. `society`: p1, p2, ... all answer at once, then see the others' answers and answer again, for
+    some rounds. Each is paid 1.0 for a right answer, the last (or each, `pay`). The majority of the last answers is the
+    vote.
+
+    `sides`: alice and bob argue for some rounds, at once, then the judge answers. By default each is given an answer
+    to defend, one of them true; which is whose is drawn, and the judge is not told. The side whose answer the judge
+    gives is paid 1.0, and the judge 1.0 where it is the true one. With `assign: false` each argues for an answer of its
+    own, and all three are paid for their own last answer. Who is named first to the judge is drawn as well.
+
+    A text without a final answer, where one is asked for, is no answer, and flagged. Phases: "answer" in a society,
+    "argue" and "judge" between sides.
+    """
 
     name = "debate"
     Options: ClassVar[type[DebateOptions]] = DebateOptions

@@ -4,17 +4,14 @@ The graph is the recipe's `topology`: a name (`generator_verifier_refiner`) or r
 `marft.games.topology`. Roles that wait for nobody speak first; those that wait for the same speak at once. Each sees
 the question, unless it is hidden from it, and the texts of the roles it `sees`, new ones only. A role that `calls`
 another writes sub-tasks as <call>…</call>; each is answered by a seat of that role, and then the caller goes on.
-
-1.0 is paid for each right final answer: to all seats (`pay: team`), or to the seat that gave it (`own`), at the end. A
-text without a final answer, where one is asked for, is no answer, and flagged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, field_validator
+from pydantic import AfterValidator, Discriminator, Tag
 
 from marft.errors import GameError
 from marft.game import Message, StepResult
@@ -22,7 +19,7 @@ from marft.games.dialogue import FORM, DialogueGame, DialogueOptions, DialogueVi
 from marft.games.pipeline_metrics import measure
 from marft.games.pipeline_players import PLAYERS
 from marft.games.text import count
-from marft.games.topology import Topology, preset, schedule_of
+from marft.games.topology import Topology, known_preset, schedule_of, topology_of
 
 if TYPE_CHECKING:
     from marft.episode import Episode
@@ -30,18 +27,18 @@ if TYPE_CHECKING:
 CALL = ("<call>", "</call>")
 
 
+Graph = Annotated[
+    Annotated[Topology, Tag("[roles]")] | Annotated[str, AfterValidator(known_preset), Tag("[name]")],
+    Discriminator(lambda value: "[name]" if isinstance(value, str) else "[roles]"),
+]
+"""A name or the roles. The brackets keep the tags out of error messages, which should name keys of the recipe only."""
+
+
 class PipelineOptions(DialogueOptions):
     """topology: a name, or {roles, loops, final}. pay: a right final answer pays the team, or its own seat."""
 
-    topology: Topology = "generator_verifier_refiner"  # type: ignore[assignment]
+    topology: Graph = "generator_verifier_refiner"
     pay: Literal["team", "own"] = "team"
-
-    model_config = ConfigDict(validate_default=True)
-
-    @field_validator("topology", mode="before")
-    @classmethod
-    def _by_name(cls, data: Any) -> Any:
-        return preset(data) if isinstance(data, str) else data
 
 
 def calls_in(text: str, most: int, limit: int) -> tuple[str, ...]:
@@ -60,7 +57,11 @@ def calls_in(text: str, most: int, limit: int) -> tuple[str, ...]:
 
 
 class Pipeline(DialogueGame):
-    """See the module. Phases of a view: "answer" where one is asked for, "say" else; "call" where sub-tasks may be."""
+    """See the module. 1.0 is paid at the end for each right final answer: to all seats (`pay: team`), or to the seat that
+    gave it (`own`). A text without a final answer, where one is asked for, is no answer, and flagged.
+
+    Phases of a view: "answer" where one is asked for, "say" else; "call" where sub-tasks may be handed out.
+    """
 
     name = "pipeline"
     Options: ClassVar[type[PipelineOptions]] = PipelineOptions
@@ -68,7 +69,8 @@ class Pipeline(DialogueGame):
 
     def __init__(self, options: PipelineOptions | None = None) -> None:
         super().__init__(options)
-        self.plan = schedule_of(self.options.topology)
+        self.topology = topology_of(self.options.topology)
+        self.plan = schedule_of(self.topology)
         self.seats = tuple(seat for seats in self.plan.seats.values() for seat in seats)
         self._roles = {seat: self.plan.roles[name].group or name for seat, name in self.plan.role_of.items()}
         self._finals = tuple(seat for role in self.plan.final for seat in self.plan.seats[role])

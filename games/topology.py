@@ -290,11 +290,21 @@ def presets() -> dict[str, Any]:
     return yaml.safe_load(files("marft.games").joinpath("topologies.yaml").read_text(encoding="utf-8"))
 
 
-def preset(name: str) -> Any:
-    """A topology by name; ValueError with the nearest where there is none."""
+def known_preset(name: str) -> str:
+    """The name, if a topology has it; ValueError with the nearest where none has."""
     if name not in presets():
         raise ValueError(f"no topology {name!r}{nearest(name, presets())}")
-    return presets()[name]
+    return name
+
+
+def topology_of(given: Topology | str) -> Topology:
+    """A topology as it is, or the one of this name."""
+    return given if isinstance(given, Topology) else _preset(given)
+
+
+@lru_cache(maxsize=64)
+def _preset(name: str) -> Topology:
+    return Topology.model_validate(presets()[known_preset(name)])
 
 
 @lru_cache(maxsize=64)

@@ -127,11 +127,11 @@ def pipeline(game, seat, log, facts):
     """The question and the texts of the roles, unless they are hidden; sub-tasks it was given, answers to its own.
 
     The answer too: messages must not tell it, but scripted players see it."""
-    roles = game.options.topology.roles
+    roles = game.topology.roles
     names = {f"{name}{n}" if role.seats > 1 else name: name for name, role in roles.items() for n in range(1, 21)}
     me = roles[names[seat]]
     sources = {*me.after, *(me.sees or ()), *([me.calls] if me.calls else [])}
-    sources |= {loop.end for loop in game.options.topology.loops if loop.back_to == names[seat]}
+    sources |= {loop.end for loop in game.topology.loops if loop.back_to == names[seat]}
     if me.sees is not None:
         sources -= set(me.after) - set(me.sees)
     heard = [[(one, a) for one, a in step.actions.items() if names[one] in sources] for step in log]
