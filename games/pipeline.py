@@ -57,8 +57,8 @@ def calls_in(text: str, most: int, limit: int) -> tuple[str, ...]:
 
 
 class Pipeline(DialogueGame):
-    """See the module. 1.0 is paid at the end for each right final answer: to all seats (`pay: team`), or to the seat that
-    gave it (`own`). A text without a final answer, where one is asked for, is no answer, and flagged.
+    """See the module. 1.0 is paid at the end for each right final answer: to all seats (`pay: team`), or to the seat
+    that gave it (`own`). A text without a final answer, where one is asked for, is no answer, and flagged.
 
     Phases of a view: "answer" where one is asked for, "say" else; "call" where sub-tasks may be handed out.
     """
