@@ -16,7 +16,10 @@ def on_split(recipe: Recipe, split: Split) -> Recipe:
     task = task_of(recipe)
     if task is None:
         return recipe
-    options = recipe.game.options | {"task": task.model_dump(exclude_defaults=True) | {"split": split}}
+    changed = task.model_dump(exclude_defaults=True) | {"split": split}
+    if split != task.split:
+        changed.pop("size", None)  # how many questions the recipe's own split is to have
+    options = recipe.game.options | {"task": changed}
     return recipe.model_copy(update={"game": type(recipe.game)(name=recipe.game.name, **options)})
 
 
