@@ -1,7 +1,7 @@
 """What a debate gained, in two parts: better first answers, and better listening.
 
 With f the share of right first answers, c the share of wrong ones that were right in the end (`corrected`) and m the
-share of right ones that were wrong in the end (`misled`), a share of f (1 - m) + (1 - f) c of the last answers is right.
+share of right ones that were wrong in the end (`misled`), f (1 - m) + (1 - f) c of the last answers are right.
 The difference between two teams is split as Kitagawa (1955) splits a difference of rates: each part at the mean of the
 other's, so that the two add up to the whole.
 """

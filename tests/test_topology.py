@@ -1,8 +1,11 @@
 """Graphs of a pipeline: stages against a slow reading of the same graph, and complaints that name the key."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -166,3 +169,13 @@ def test_a_loops_verdict_is_a_word_or_a_pattern_in_the_end_of_the_text(until, te
     plan = read(roles={"a": {}}, loops=[{"end": "a", "back_to": "a", "until": until}])
     assert plan.untils[0]([text]) is over
     assert plan.untils[0]([text, "no"]) is False
+
+
+def test_the_docs_show_what_can_be_played_and_list_every_name():
+    text = (Path(__file__).parents[1] / "docs" / "dialogue.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block)["game"] for block in re.findall(r"```yaml\n(.*?)```", text, re.S)]
+    assert [block["name"] for block in blocks] == ["debate", "pipeline"]
+    for block in blocks:
+        name, options = block.pop("name"), block
+        check_game(lambda name=name, options=options: make_game(name, options), seeds=(0,), texts=CALLS)
+    assert all(f"`{name}`" in text for name in presets())
