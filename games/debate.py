@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from marft.answers import same_answer
-from marft.errors import RecipeError
+from marft.errors import GameError, RecipeError
 from marft.game import Message, StepResult
 from marft.games.debate_metrics import measure
 from marft.games.debate_players import PLAYERS
@@ -89,7 +89,11 @@ class Debate(DialogueGame):
         given = given if isinstance(given, list) else [] if given is None else [given]
         others = [str(one) for one in given] or self.tasks.answers
         first = rng.randrange(len(others))
-        return next((one for one in (*others[first:], *others[:first]) if not self.right(one)), "none")
+        for one in (*others[first:], *others[:first]):
+            if not self.right(one):
+                return one
+        where = "its column `wrong`" if given else "the set's other answers"
+        raise GameError(f"game.assign: no false answer to {self.task.question[:80]!r} in {where}")
 
     def observe(self, seat: str) -> list[Message]:
         shown = self._shown(seat)

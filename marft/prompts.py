@@ -44,23 +44,24 @@ class Prompt:
             tree = _ENVIRONMENT.parse(text)
             _check(tree, names, members or {})
             self._template = _ENVIRONMENT.from_string(text)
-            self._constant = not any(isinstance(node, nodes.Name) for node, _, _ in _walk(tree, 0, frozenset()))
-            self._text = self._template.render() if self._constant else ""
         except TemplateSyntaxError as error:
             raise ValueError(f"line {error.lineno} of the template: {error.message}") from None
+        constant = not any(isinstance(node, nodes.Name) for node, _, _ in _walk(tree, 0, frozenset()))
+        self._text = self._filled({}) if constant else None  # most system prompts are, and all of a run share them
 
     def render(self, **values: Any) -> str:
         """The text with these values in it; ValueError where a value is missing or the text grows beyond LIMIT."""
-        if self._constant:
-            return self._text
+        return self._filled(values) if self._text is None else self._text
+
+    def _filled(self, values: Mapping[str, Any]) -> str:
         pieces, length = [], 0
         try:
-            for piece in self._template.generate(**values):
+            for piece in self._template.generate(values):
                 length += len(piece)
                 if length > LIMIT:
                     raise ValueError(f"more than {LIMIT} characters came out of the template")
                 pieces.append(piece)
-        except (TemplateError, TypeError) as error:
+        except (TemplateError, TypeError, AttributeError, AssertionError) as error:  # what a filter makes of a value
             raise ValueError(f"the template cannot be filled in: {error}") from None
         return "".join(pieces)
 

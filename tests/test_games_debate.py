@@ -10,7 +10,7 @@ from table_play import reading, started
 
 from marft.compliance import check_game
 from marft.episode import Episode, Turn
-from marft.errors import RecipeError
+from marft.errors import GameError, RecipeError
 from marft.game import play_scripted
 from marft.games import make_game
 from marft.games.debate_metrics import FLIPS, majority
@@ -112,6 +112,15 @@ def test_a_row_may_bring_the_wrong_answer_to_defend(tmp_path):
         game.reset(seed)
         found.add((game.facts()["question"], *sorted(game.facts()["defends"].values())))
     assert found == {("2 + 2", "4", "5"), ("1 + 1", "2", "3")}
+
+
+def test_a_row_whose_wrong_answers_are_all_right_is_an_error(tmp_path):
+    (tmp_path / "own.jsonl").write_text(
+        '{"question": "a", "answer": 4, "wrong": ["4.0"]}\n{"question": "b", "answer": 5}\n'
+    )
+    game = make_game("debate", {"form": "sides", "task": {"path": str(tmp_path / "own.jsonl"), "test_share": 0.01}})
+    with pytest.raises(GameError, match=r"game\.assign: no false answer to 'a' in its column `wrong`"):
+        [game.reset(seed) for seed in range(20)]
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,21 @@ def test_what_comes_out_is_bounded_and_takes_no_time():
     assert time.process_time() - start < 5
 
 
+def test_a_template_without_values_is_bounded_as_well():
+    with pytest.raises(ValueError, match=f"more than {LIMIT} characters"):
+        Prompt("{% for one in (" + "1," * 500 + ") %}" + "x" * 500 + "{% endfor %}", NAMES)
+
+
 @pytest.mark.parametrize("values", [{}, {"question": None}, {"question": 3}])
 def test_a_value_that_is_missing_or_of_another_kind_is_an_error_and_not_a_gap(values):
     with pytest.raises(ValueError, match="cannot be filled in"):
         Prompt("{% for one in question %}{{ one }}{% endfor %}", NAMES).render(**values)
+
+
+@pytest.mark.parametrize("text", ["{{ question | truncate(1) }}", "{{ question | truncate('x') }}"])
+def test_a_filter_that_cannot_take_its_value_is_an_error_that_says_so(text):
+    with pytest.raises(ValueError, match="cannot be filled in"):
+        Prompt(text, NAMES).render(question="a longer question")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
