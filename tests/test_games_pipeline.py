@@ -98,6 +98,20 @@ def test_in_a_loop_only_what_is_new_is_told():
     assert read(game, "reviewer") == "writer: <answer>2</answer>\nYour text?"
 
 
+def test_a_text_from_outside_a_loop_is_told_once():
+    roles = {"plan": {}, "writer": {"after": "plan"}, "reviewer": {"after": "writer", "sees": ["plan", "writer"]}}
+    game = begun({"roles": roles, "loops": [{"end": "reviewer", "back_to": "writer"}]})
+    read_by = {"writer": [], "reviewer": []}
+    while seats := game.acting():
+        for seat in seats:
+            read_by.get(seat, []).append(read(game, seat))
+        game.act(dict.fromkeys(seats, f"said at {game.clock}"))
+    assert [text.count("plan: said at 0") for text in read_by["writer"]] == [1, 0]
+    assert [text.count("plan: said at 0") for text in read_by["reviewer"]] == [1, 0]
+    assert "reviewer: said at 2" in read_by["writer"][1]
+    assert "writer: said at 3" in read_by["reviewer"][1]
+
+
 def test_a_loop_repeats_the_roles_between_its_ends_and_nobody_else():
     roles = {"a": {}, "b": {"after": "a"}, "c": {"after": "b"}, "side": {"after": "a"}, "end": {"after": ["c", "side"]}}
     game = begun({"roles": roles, "loops": [{"end": "c", "back_to": "b", "repeat": 2}]})

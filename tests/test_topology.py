@@ -64,7 +64,12 @@ def test_stages_are_the_longest_ways_to_a_role_and_cycles_are_refused(edges):
     ]
 
 
-@given(graphs.filter(lambda edges: all(max(before, default=-1) < n for n, before in enumerate(edges))), st.data())
+ordered = st.integers(2, 7).flatmap(
+    lambda n: st.tuples(*(st.sets(st.integers(0, m - 1), min_size=1) if m else st.just(set()) for m in range(n)))
+)
+
+
+@given(ordered, st.data())
 def test_a_loop_holds_the_roles_on_the_ways_between_its_ends(edges, data):
     roles = {f"r{n}": {"after": [f"r{m}" for m in before]} for n, before in enumerate(edges)}
     start, end = (data.draw(st.sampled_from(sorted(roles))) for _ in range(2))
