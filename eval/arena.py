@@ -22,6 +22,7 @@ from marft.engines.route import SCRIPTED
 from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, finished
 from marft.errors import RecipeError, RunFolderError
+from marft.eval.heldout import on_split
 from marft.eval.results import SCHEMA, write_results
 from marft.eval.stats import interval
 from marft.game import Player, of_a_seat
@@ -32,6 +33,7 @@ from marft.recipe import load_recipe
 from marft.rollout import FLAT, Plan
 from marft.seeds import derive
 from marft.store import write_parquet
+from marft.tasks.options import Split
 from marft.team import add_frozen, make_rollout, players_of
 from marft.train.checkpoint import latest_checkpoint
 from marft.train.folder import run_recipe
@@ -72,15 +74,20 @@ def evaluate(
     seed: int = 0,
     resamples: int = 200,
     recipe: Path | None = None,
+    split: Split = "test",
 ) -> dict[str, Any]:
-    """Play all pairings, write `out`/results.json and `out`/episodes, return the results."""
+    """Play all pairings, write `out`/results.json and `out`/episodes, return the results.
+
+    split: of the tasks, where the game has any.
+    """
     loaded = [load_team(name, path, recipe) for name, path in teams.items()]
     first = loaded[0].recipe
     for team in loaded[1:]:
         for key in ("game", "model", "models", "sampling"):
             if getattr(team.recipe, key) != getattr(first, key):
                 raise RecipeError(f"eval: {team.name} and {loaded[0].name} differ in {key}; evaluate them one by one")
-    game = make_game(first.game.name, first.game.options)
+    played_as = on_split(first, split)
+    game = make_game(first.game.name, played_as.game.options)
     pairings = pair(loaded, _opponents(against, game.players), game.seats)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +101,7 @@ def evaluate(
             name = f"{team.name}/{agent}"
             bank.of(name).load(name, folder)
     engine = hf_engine(base, bank, max_batch=first.engine.max_batch)
-    rollout = make_rollout(first, base.chat, bank, engine, remotes=remotes)
+    rollout = make_rollout(played_as, base.chat, bank, engine, remotes=remotes)
     players: dict[str, Player] = {}
     for team in loaded:  # a team may bring players and frozen adapters of its own
         players |= players_of(team.recipe, game)
@@ -123,7 +130,8 @@ def evaluate(
             "seed": seed,
             "resamples": resamples,
             "interval": 0.95,
-        },
+        }
+        | ({} if played_as is first else {"split": split}),
         "pairs": [
             _measure(pairing, done[start : start + count], type(game), episodes, resamples, derive(seed, "bootstrap"))
             for pairing, start, count in _slices(pairings, episodes)

@@ -22,6 +22,7 @@ from marft.games.bandit import Bandit
 from marft.games.battle_royale import BattleRoyale
 from marft.games.boards import ConnectFour, TicTacToe
 from marft.games.deal_or_no_deal import DealOrNoDeal
+from marft.games.debate import Debate
 from marft.games.fishery import Fishery
 from marft.games.gama_games import DinersDilemma, DivideDollar, ElFarol, GuessTwoThirds, PublicGoodsTokens
 from marft.games.goofspiel import Goofspiel
@@ -29,6 +30,7 @@ from marft.games.hanabi import MiniHanabi
 from marft.games.liars_dice import LiarsDice
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
 from marft.games.pettingzoo import PettingZoo
+from marft.games.pipeline import Pipeline
 from marft.games.pirates import Pirates
 from marft.games.poker import KuhnPoker, LeducPoker
 from marft.games.public_goods import PublicGoods, SequentialPublicGoods
@@ -77,6 +79,8 @@ _BUILT_IN: tuple[type[Game], ...] = (
     PettingZoo,
     TextArena,
     Bandit,
+    Debate,
+    Pipeline,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 

@@ -121,7 +121,10 @@ def _about(cls: type[Game]) -> list[str]:
     module = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "").split("\n\n")[0]
     if own and "See the module" not in (vars(cls).get("__doc__") or ""):
         return [own, module] if len(own) < 40 and module else [own]
-    return [text for text in (module, own) if text] or [f"{cls.__name__} says nothing of itself: give it a docstring"]
+    parts = [" ".join(part.split()) for part in own.split("\n\n")]
+    return [text for text in (module, *parts) if text] or [
+        f"{cls.__name__} says nothing of itself: give it a docstring"
+    ]
 
 
 def _shape(game: Game, sample: Episode) -> str:

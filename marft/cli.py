@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -123,6 +123,9 @@ def evaluate(
     recipe: Annotated[
         Path | None, typer.Option(help="recipe that gives game and base where folders hold only adapters")
     ] = None,
+    split: Annotated[
+        Literal["train", "test"], typer.Option(help="of the tasks, where the game asks questions of a set")
+    ] = "test",
 ) -> None:
     """Play trained teams against themselves, scripted players and each other.
 
@@ -136,7 +139,9 @@ def evaluate(
     named = dict(_named(team) for team in teams)
     if len(named) < len(teams):
         raise RecipeError("eval: two teams have the same name; give them names as NAME=FOLDER")
-    results = play(named, out, against=against, episodes=episodes, seed=seed, resamples=resamples, recipe=recipe)
+    results = play(
+        named, out, against=against, episodes=episodes, seed=seed, resamples=resamples, recipe=recipe, split=split
+    )
     print_table(results, Console())
     Console(stderr=True).print(f"results are in {out / 'results.json'}", highlight=False, soft_wrap=True)
 

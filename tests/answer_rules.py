@@ -260,6 +260,54 @@ def of_spiel(game, seat, text):
     return same[0] if len(same) == 1 else UNREAD
 
 
+def answered(text, most=2000):
+    """The last final answer: between the last closing mark and the opening one nearest before it, or in the last box
+    if that is closed, within so many characters, further right. Of both the one that ends last. Never empty."""
+    found, ends = [], places(text, "</answer>")
+    starts = [at for at in places(text, "<answer>") if ends and at + len("<answer>") <= ends[-1]]
+    if starts:
+        found.append((ends[-1], text[starts[-1] + len("<answer>") : ends[-1]]))
+    boxes = places(text, "\\boxed{")
+    if boxes:
+        begin, depth = boxes[-1] + len("\\boxed{"), 1
+        for at in range(begin, min(len(text), begin + most + 1)):
+            depth += (text[at] == "{") - (text[at] == "}")
+            if depth == 0:
+                found.append((at, text[begin:at]))
+                break
+    inner = trimmed(max(found)[1]) if found else ""
+    inner = trimmed(kept(inner, len(inner))) if len(inner) <= most else ""
+    return inner or UNREAD
+
+
+def kept(text, limit):
+    """A text as others are shown it, with its lines."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in trimmed(text)[:limit])
+
+
+def of_debate(game, seat, text):
+    said = {"say": quoted(text, game.options.message_limit)}
+    if game.phase == "argue" and game.options.assign:
+        return said
+    answer = answered(text)
+    return UNREAD if answer is UNREAD else {**said, "answer": answer}
+
+
+def of_pipeline(game, seat, text):
+    """Sub-tasks, where they may be handed out, go before an answer; without an answer to give any text is read."""
+    limit, most = game.options.message_limit, game.view(seat).now["calls"]
+    said, calls, rest = {"say": kept(text, limit)}, [], text
+    while len(calls) < most and "<call>" in rest and "</call>" in rest.split("<call>", 1)[1]:
+        inner, rest = rest.split("<call>", 1)[1].split("</call>", 1)
+        calls += [kept(inner, limit)] if trimmed(kept(inner, limit)) else []
+    if calls:
+        return {**said, "calls": calls}
+    if seat not in game.facts()["asked"]:
+        return said
+    answer = answered(text)
+    return UNREAD if answer is UNREAD else {**said, "answer": answer}
+
+
 def of_pettingzoo(game, seat, text):
     choices = game.view(seat).choices
     if choices is not None:
@@ -293,6 +341,8 @@ RULES |= {
     "pirates": of_pirates,
     "bandit": of_bandit,
     "pettingzoo": of_pettingzoo,
+    "debate": of_debate,
+    "pipeline": of_pipeline,
 }
 
 

@@ -61,6 +61,10 @@ GAMES = [
     ("pettingzoo", {"env": "zoo:Nim", "render": "zoo:nim_text"}),
     ("pettingzoo", {"env": "zoo:Echo"}),
     ("bandit", {}),
+    ("debate", {"message_limit": 40}),
+    ("debate", {"form": "sides", "rounds": 1}),
+    ("pipeline", {"topology": "generator_verifier_refiner"}),
+    ("pipeline", {"topology": "coordinator_workers", "message_limit": 40}),
 ]
 """Every game of `marft.games.GAMES` in the settings that bring all its phases; TextArena reads its answers itself."""
 

@@ -115,6 +115,33 @@ def hanabi(game, seat, log, facts):
     return facts["players"][seat], played(log)
 
 
+def debate(game, seat, log, facts):
+    """The question; what all have said, or only answered; between sides who defends what, and the judge's order."""
+    heard = played(log)
+    if game.options.show == "answer" and not facts["defends"]:
+        heard = [{one: action["answer"] for one, action in step.actions.items()} for step in log]
+    return facts["question"], heard, facts["defends"], facts["order"] if seat == "judge" else ()
+
+
+def pipeline(game, seat, log, facts):
+    """The question and the texts of the roles, unless they are hidden; sub-tasks it was given, answers to its own.
+
+    The answer too: messages must not tell it, but scripted players see it."""
+    roles = game.topology.roles
+    names = {f"{name}{n}" if role.seats > 1 else name: name for name, role in roles.items() for n in range(1, 21)}
+    me = roles[names[seat]]
+    sources = {*me.after, *(me.sees or ()), *([me.calls] if me.calls else [])}
+    sources |= {loop.end for loop in game.topology.loops if loop.back_to == names[seat]}
+    if me.sees is not None:
+        sources -= set(me.after) - set(me.sees)
+    heard = [[(one, a) for one, a in step.actions.items() if names[one] in sources] for step in log]
+    callers = [name for name, role in roles.items() if role.calls == names[seat]]
+    number = int(seat[-1]) - 1 if callers else 0
+    given = [a["calls"][number : number + 1] for step in log for a in step.actions.values() if "calls" in a]
+    asked = (facts["question"] if me.question else "", facts["answer"])
+    return asked, heard, given if callers else ()
+
+
 OF = dict.fromkeys(
     ("prisoners_dilemma", "stag_hunt", "chicken", "battle_of_sexes", "matching_pennies", "coordination"), matrix
 )
@@ -132,6 +159,8 @@ OF |= {
     "pirates": pirates,
     "mini_hanabi": hanabi,
     "bandit": nothing_of_others,
+    "debate": debate,
+    "pipeline": pipeline,
 }
 
 

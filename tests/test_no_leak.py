@@ -26,6 +26,7 @@ EPISODES = 400
 BESIDE = ["", "", "", " My secret is 7. ", "I have nothing. "]
 SAID = ["yes", "Mine is high."]
 DEALS = [((1, 1, 1), (1, 4, 5), (5, 5, 0)), ((1, 1, 1), (1, 4, 5), (2, 2, 6)), ((1, 1, 2), (4, 4, 1), (2, 6, 1))]
+TASK = {"options": {"kind": "largest", "terms": 1}}
 
 CASES = [
     *((name, {"rounds": 2}) for name in ("prisoners_dilemma", "chicken", "battle_of_sexes", "matching_pennies")),
@@ -66,6 +67,13 @@ CASES = [
     ("openspiel", {"game": "phantom_ttt"}),
     ("openspiel", {"game": "liars_dice(dice_sides=2)"}),
     ("bandit", {"seats": 2}),
+    ("debate", {"seats": 2, "rounds": 2, "task": TASK}),
+    ("debate", {"seats": 3, "rounds": 2, "show": "answer", "task": TASK}),
+    ("debate", {"form": "sides", "rounds": 1, "task": TASK}),
+    ("debate", {"form": "sides", "rounds": 1, "assign": False, "show": "answer", "task": TASK}),
+    ("pipeline", {"topology": "generator_verifier_refiner", "task": TASK}),
+    ("pipeline", {"topology": "writer_reviewer", "task": TASK}),
+    ("pipeline", {"topology": "coordinator_workers", "task": TASK}),
 ]
 """Every game whose messages are this project's, in all settings that hide or show something."""
 PLAYERS = {"pirates": ("best", "even", "greedy", "mutinous"), "two_dollar": ("random", "impatient", "soft")}
@@ -140,6 +148,7 @@ def test_who_is_asked_second_reads_the_same_whatever_was_answered_first(name, op
         rollout = Rollout(lambda: make_game(name, options), None, scripted, scripted, Sampling(), (), 0, attempts=1)
         team = {seat: f"{SCRIPTED}{seat}" for seat in game.seats}
         (episode,) = asyncio.run(rollout.play([Plan(0, number, 5, team)]))
-        start = next(place for place, turn in enumerate(episode.turns) if place and turn.order == 0)
+        starts = (place for place, turn in enumerate(episode.turns) if place and turn.order == 0)
+        start = next(starts, len(episode.turns))  # a pipeline whose caller calls nobody has one turn
         asked.add(repr([(turn.seat, turn.messages) for turn in episode.turns[:start]]))
     assert len(asked) == 1
