@@ -28,6 +28,7 @@ from marft.games.goofspiel import Goofspiel
 from marft.games.hanabi import MiniHanabi
 from marft.games.liars_dice import LiarsDice
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.games.mixture import Mixture
 from marft.games.pettingzoo import PettingZoo
 from marft.games.pirates import Pirates
 from marft.games.poker import KuhnPoker, LeducPoker
@@ -77,6 +78,7 @@ _BUILT_IN: tuple[type[Game], ...] = (
     PettingZoo,
     TextArena,
     Bandit,
+    Mixture,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 

@@ -80,6 +80,11 @@ class Game(ABC):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options if options is not None else self.Options()
 
+    @property
+    def played(self) -> str:
+        """What is being played, credit's column `game`: the game's name, or of several games the one that was drawn."""
+        return self.name
+
     @abstractmethod
     def reset(self, seed: int) -> None:
         """Start an episode. The same seed deals the same instance; no global state is touched."""

@@ -268,6 +268,10 @@ def of_pettingzoo(game, seat, text):
     return text if 1 <= len(text) <= 5 and all(c in "abc" for c in text) else UNREAD  # zoo.Echo's words
 
 
+def of_mixture(game, seat, text):
+    return RULES[game.drawn.name](game.drawn, game.there(seat), text)
+
+
 RULES = dict.fromkeys(
     ("prisoners_dilemma", "stag_hunt", "chicken", "battle_of_sexes", "matching_pennies", "coordination"), of_matrix
 )
@@ -293,6 +297,7 @@ RULES |= {
     "pirates": of_pirates,
     "bandit": of_bandit,
     "pettingzoo": of_pettingzoo,
+    "mixture": of_mixture,
 }
 
 

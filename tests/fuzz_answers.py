@@ -61,6 +61,7 @@ GAMES = [
     ("pettingzoo", {"env": "zoo:Nim", "render": "zoo:nim_text"}),
     ("pettingzoo", {"env": "zoo:Echo"}),
     ("bandit", {}),
+    ("mixture", {"games": ["trust_and_split", "kuhn_poker", {"name": "public_goods", "options": {"seats": 2}}]}),
 ]
 """Every game of `marft.games.GAMES` in the settings that bring all its phases; TextArena reads its answers itself."""
 

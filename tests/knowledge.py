@@ -115,6 +115,11 @@ def hanabi(game, seat, log, facts):
     return facts["players"][seat], played(log)
 
 
+def mixture(game, seat, log, facts):
+    """Which game was drawn, and what one may know there."""
+    return game.played, OF[game.drawn.name](game.drawn, game.there(seat), log, facts)
+
+
 OF = dict.fromkeys(
     ("prisoners_dilemma", "stag_hunt", "chicken", "battle_of_sexes", "matching_pennies", "coordination"), matrix
 )
@@ -132,6 +137,7 @@ OF |= {
     "pirates": pirates,
     "mini_hanabi": hanabi,
     "bandit": nothing_of_others,
+    "mixture": mixture,
 }
 
 

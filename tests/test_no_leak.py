@@ -66,6 +66,7 @@ CASES = [
     ("openspiel", {"game": "phantom_ttt"}),
     ("openspiel", {"game": "liars_dice(dice_sides=2)"}),
     ("bandit", {"seats": 2}),
+    ("mixture", {"games": [{"name": "prisoners_dilemma", "options": {"rounds": 2}}, "ultimatum"]}),
 ]
 """Every game whose messages are this project's, in all settings that hide or show something."""
 PLAYERS = {"pirates": ("best", "even", "greedy", "mutinous"), "two_dollar": ("random", "impatient", "soft")}

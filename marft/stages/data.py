@@ -163,9 +163,9 @@ def _check_flags(kind: str, plays: Mapping[str, Any], turns: Mapping[str, Any], 
         "episodes": ({**turns, **pairing, "top_share": plays["top_share"]}, "it chooses turns, and episodes are whole"),
     }
     flags, why = useless[kind]
-    defaults = {"worth": "return", "margin": 0, "seed": 0}
+    defaults = {"worth": "return", "margin": 0, "seed": 0, "everyone": False, "valid_only": False}
     for name, value in flags.items():
-        if value and value != defaults.get(name):
+        if value != defaults.get(name):
             raise RecipeError(f"--{name.replace('_', '-')} {value}: of no use for --as {kind}: {why}")
 
 
