@@ -150,6 +150,7 @@ def test_a_child_with_many_leaves_weighs_as_much_as_one_with_few():
     assert np.mean([worth(episode, "generator") for episode in episodes]) == 0.75
     assert node_values(episodes)[0, 7, "0.0"]["generator"] == 0.5
     assert pairs_of([tree]) == Counter({("verifier", (9, 1), (1,), (2,), 1.0): 1})
+    assert "generator" not in sft_rows([Batch("", episodes)], HALF)  # a half is not more than a half
 
 
 def test_siblings_of_one_kind_make_no_pair():
