@@ -11,6 +11,7 @@ from marft.compliance import check_game
 from marft.credit import advantages
 from marft.episode import Episode
 from marft.errors import RecipeError
+from marft.game import of_a_seat
 from marft.games import make_game
 from marft.train.table import turn_table
 
@@ -93,6 +94,15 @@ def test_metrics_of_a_seat_are_those_of_the_seat_in_its_place():
     assert {episode.game for episode in episodes} == {"public_goods"}
     returns = [episode.returns()["bob"] for episode in episodes]
     assert both.metrics(episodes, ["bob"])["public_goods/return"] == pytest.approx(sum(returns) / len(returns))
+
+
+def test_numbers_of_a_seat_are_told_from_pooled_ones_in_each_game():
+    game = mixture(DILEMMA, "ultimatum")
+    found = game.metrics([record(game, seed, "random") for seed in range(10)])
+    of_seats = {key for key in found if of_a_seat(key, game.seats)}
+    assert of_seats == {key for key in found if "/alice" in key or "/bob" in key or key.endswith(("_alice", "_bob"))}
+    assert {"prisoners_dilemma/alice/cooperation", "prisoners_dilemma/return_bob"} <= of_seats
+    assert "prisoners_dilemma/cooperation" in found.keys() - of_seats
 
 
 def test_a_scripted_player_is_each_game_s_of_that_name_else_its_random_one():
