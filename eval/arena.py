@@ -7,6 +7,7 @@ every seat. All episodes of all pairings are played together, so that the engine
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +226,8 @@ def _measure(
 
     def statistic(drawn: list[int]) -> dict[str, float]:
         found = [_table_metrics(game, seats, [rows[index] for index in drawn]) for seats, rows in tables]
-        return {key: sum(one[key] for one in found) / len(found) for key in found[0]}
+        keys = dict.fromkeys(key for one in found for key in one)  # a mixture counts only the games that were drawn
+        return {key: sum(one.get(key, math.nan) for one in found) / len(found) for key in keys}
 
     return {
         "team": pairing.team,

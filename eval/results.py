@@ -63,4 +63,6 @@ def _cell(value: Mapping[str, float | None] | None, wide: bool) -> str:
         return "–"
     digits = 1 if abs(value["mean"]) >= 10 else 2
     mean = f"{value['mean']:.{digits}f}"
-    return f"{mean} ± {(value['high'] - value['low']) / 2:.{digits}f}" if wide else mean
+    if not wide or value["low"] is None:
+        return mean
+    return f"{mean} ± {(value['high'] - value['low']) / 2:.{digits}f}"

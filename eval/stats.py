@@ -14,8 +14,8 @@ def interval(
     """Each named number of `statistic` with its percentile interval: {"mean", "low", "high"}.
 
     `statistic` maps instance numbers (with repetition) to numbers; whole instances are drawn, so that episodes that
-    share one stay together. A number that is NaN (nothing was observed) is None; resamples in which it is NaN are
-    left out of its interval.
+    share one stay together. A number that is NaN (nothing was observed) is None; resamples in which it is NaN or
+    missing are left out of its interval, and where that leaves none, low and high are None.
     """
     rng = np.random.default_rng(seed)
     whole = statistic(list(range(instances)))
@@ -26,7 +26,8 @@ def interval(
         if math.isnan(value):
             result[key] = {"mean": None, "low": None, "high": None}
             continue
-        found = np.array([one[key] for one in drawn])
-        low, high = np.quantile(found[~np.isnan(found)], [tail, 1 - tail])
-        result[key] = {"mean": value, "low": float(low), "high": float(high)}
+        found = np.array([one.get(key, math.nan) for one in drawn])
+        seen = found[~np.isnan(found)]
+        low, high = np.quantile(seen, [tail, 1 - tail]).tolist() if len(seen) else (None, None)
+        result[key] = {"mean": value, "low": low, "high": high}
     return result

@@ -29,6 +29,7 @@ from marft.games.goofspiel import Goofspiel
 from marft.games.hanabi import MiniHanabi
 from marft.games.liars_dice import LiarsDice
 from marft.games.matrix import BattleOfSexes, Chicken, Coordination, MatchingPennies, PrisonersDilemma, StagHunt
+from marft.games.mixture import Mixture
 from marft.games.pettingzoo import PettingZoo
 from marft.games.pipeline import Pipeline
 from marft.games.pirates import Pirates
@@ -81,6 +82,7 @@ _BUILT_IN: tuple[type[Game], ...] = (
     Bandit,
     Debate,
     Pipeline,
+    Mixture,
 )
 GAMES: dict[str, type[Game]] = {game.name: game for game in _BUILT_IN}
 

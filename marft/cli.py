@@ -1,4 +1,4 @@
-"""The command line: marft train | sft | dpo | eval | exploit | report | show | games | play | new-game | algorithms.
+"""The command line: marft train | sft | dpo | data | eval | exploit | report | show | games | play | algorithms | ….
 
 Commands only read flags, call the library and print. A MarftError becomes one clear message and its own exit code;
 `--debug` shows the traceback instead. Heavy imports stand inside the commands, so that --help is quick.

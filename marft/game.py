@@ -80,6 +80,11 @@ class Game(ABC):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options if options is not None else self.Options()
 
+    @property
+    def played(self) -> str:
+        """What is being played, credit's column `game`: the game's name, or of several games the one that was drawn."""
+        return self.name
+
     @abstractmethod
     def reset(self, seed: int) -> None:
         """Start an episode. The same seed deals the same instance; no global state is touched."""
@@ -155,5 +160,8 @@ def play_scripted(game: Game, seed: int, players: Mapping[str, Player], player_s
 
 
 def of_a_seat(metric: str, seats: Iterable[str]) -> bool:
-    """Whether a metric is that of a single seat ("alice/cooperation", "return_alice") and not pooled over seats."""
-    return any(metric.startswith(f"{seat}/") or metric.endswith(f"_{seat}") for seat in seats)
+    """Whether a metric is that of a single seat ("alice/cooperation", "return_alice") and not pooled over seats.
+
+    In a game within a mixture too ("ultimatum/alice/cooperation").
+    """
+    return any(f"/{seat}/" in f"/{metric}" or metric.endswith(f"_{seat}") for seat in seats)

@@ -68,6 +68,10 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     check_couplings(recipe.algorithm, facts_of(recipe))
     if recipe.rollout.pipeline:
         check_pipeline(recipe)
+        if not recipe.train.learn:
+            raise RecipeError(
+                "train.learn false: with rollout.pipeline groups are learned from as they come; set it false"
+            )
     return recipe
 
 
@@ -121,6 +125,8 @@ def check_pipeline(recipe: Recipe) -> None:
             found = found or f"rewards[{number}] ({reward.use}) looks at all episodes of an update"
     if recipe.rollout.max_staleness:
         found = f"rollout.max_staleness is {recipe.rollout.max_staleness}: play goes on between the updates already"
+    elif not train.learn:
+        found = "train.learn is false, and this is a way to learn while others still play"
     elif train.epochs * train.minibatches > 1:
         found = f"train.epochs is {train.epochs} and train.minibatches {train.minibatches}: an update is several steps"
     if found:

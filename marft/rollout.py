@@ -77,7 +77,11 @@ def plan_group(recipe: Recipe, update: int, group: int, versions: Mapping[str, i
 
 
 def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, int]) -> dict[str, str]:
-    """seat -> policy for one group: drawn where a seat has a pool, rotated by one seat a group with `swap_seats`."""
+    """seat -> policy for one group: drawn where a seat has a pool, then rotated.
+
+    By one seat from group to group with `swap_seats`; by one more after every `swap_every` updates, as CORY swaps roles
+    (2410.06101). Only the seats change: adapters and optimizer states belong to agents.
+    """
     rng = random.Random(derive(recipe.seed, "team", update, group))
     names = []
     for seat in recipe.team.values():
@@ -89,7 +93,8 @@ def draw_team(recipe: Recipe, update: int, group: int, versions: Mapping[str, in
             name = PAST.format(policy.past, rng.choice(recipe.past.versions(versions.get(policy.past, 0))))
         names.append(name)
     seats = list(recipe.team)
-    shift = group % len(seats) if recipe.rollout.swap_seats else 0
+    shift = group if recipe.rollout.swap_seats else 0
+    shift += update // recipe.rollout.swap_every if recipe.rollout.swap_every else 0
     return {seat: names[(number + shift) % len(seats)] for number, seat in enumerate(seats)}
 
 
@@ -138,6 +143,7 @@ class Player:
 
     def start(self) -> None:
         self.game.reset(self.episode.seed)
+        self.episode.game = self.game.played
         self.episode.seats = tuple(self.game.seats)
 
     def requests(self) -> list[Request]:

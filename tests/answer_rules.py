@@ -316,6 +316,10 @@ def of_pettingzoo(game, seat, text):
     return text if 1 <= len(text) <= 5 and all(c in "abc" for c in text) else UNREAD  # zoo.Echo's words
 
 
+def of_mixture(game, seat, text):
+    return RULES[game.drawn.name](game.drawn, game.there(seat), text)
+
+
 RULES = dict.fromkeys(
     ("prisoners_dilemma", "stag_hunt", "chicken", "battle_of_sexes", "matching_pennies", "coordination"), of_matrix
 )
@@ -343,6 +347,7 @@ RULES |= {
     "pettingzoo": of_pettingzoo,
     "debate": of_debate,
     "pipeline": of_pipeline,
+    "mixture": of_mixture,
 }
 
 

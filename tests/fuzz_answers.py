@@ -65,6 +65,7 @@ GAMES = [
     ("debate", {"form": "sides", "rounds": 1}),
     ("pipeline", {"topology": "generator_verifier_refiner"}),
     ("pipeline", {"topology": "coordinator_workers", "message_limit": 40}),
+    ("mixture", {"games": ["trust_and_split", "kuhn_poker", {"name": "public_goods", "options": {"seats": 2}}]}),
 ]
 """Every game of `marft.games.GAMES` in the settings that bring all its phases; TextArena reads its answers itself."""
 

@@ -142,6 +142,11 @@ def pipeline(game, seat, log, facts):
     return asked, heard, given if callers else ()
 
 
+def mixture(game, seat, log, facts):
+    """Which game was drawn, and what one may know there."""
+    return game.played, OF[game.drawn.name](game.drawn, game.there(seat), log, facts)
+
+
 OF = dict.fromkeys(
     ("prisoners_dilemma", "stag_hunt", "chicken", "battle_of_sexes", "matching_pennies", "coordination"), matrix
 )
@@ -161,6 +166,7 @@ OF |= {
     "bandit": nothing_of_others,
     "debate": debate,
     "pipeline": pipeline,
+    "mixture": mixture,
 }
 
 

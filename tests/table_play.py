@@ -63,7 +63,7 @@ def record(game, seed, speak, status="done"):
         player, rng = game.players[speak], random.Random(seed)
         speak = lambda game, seat: player(game.view(seat), rng)  # noqa: E731
     game.reset(seed)
-    episode = Episode(f"e{seed}", game.name, game.seats, dict.fromkeys(game.seats, "x"), seed, status=status)
+    episode = Episode(f"e{seed}", game.played, game.seats, dict.fromkeys(game.seats, "x"), seed, status=status)
     while seats := game.acting():
         step = game.clock
         texts = {seat: speak(game, seat) for seat in seats}

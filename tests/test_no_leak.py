@@ -74,6 +74,7 @@ CASES = [
     ("pipeline", {"topology": "generator_verifier_refiner", "task": TASK}),
     ("pipeline", {"topology": "writer_reviewer", "task": TASK}),
     ("pipeline", {"topology": "coordinator_workers", "task": TASK}),
+    ("mixture", {"games": [{"name": "prisoners_dilemma", "options": {"rounds": 2}}, "ultimatum"]}),
 ]
 """Every game whose messages are this project's, in all settings that hide or show something."""
 PLAYERS = {"pirates": ("best", "even", "greedy", "mutinous"), "two_dollar": ("random", "impatient", "soft")}

@@ -105,6 +105,9 @@ class Rollout(Strict):
     group_size: int = Field(8, ge=1, description="episodes (or trees) per instance")
     plan: Branching = Branching()
     swap_seats: bool = Field(False, description="rotate the team by one seat from group to group")
+    swap_every: int | None = Field(
+        None, ge=1, description="rotate the team by one seat after every so many updates, on top of swap_seats"
+    )
     attempts: int = Field(3, ge=1, description="plays of one episode before its failure stops the run")
     deadline: float = Field(3600.0, gt=0, description="seconds one update's rollout may take")
     max_staleness: int = Field(

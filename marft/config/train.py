@@ -24,6 +24,7 @@ class Train(Strict):
     """The trainer's loop."""
 
     updates: int = Field(100, ge=1)
+    learn: bool = Field(True, description="false: episodes are played, paid and recorded, and no agent changes")
     epochs: int = Field(1, ge=1, description="passes over an update's rows")
     minibatches: int = Field(1, ge=1, description="optimizer steps per pass")
     token_budget: int = Field(16384, ge=16, description="most tokens (padding included) in one forward pass")

@@ -1,4 +1,7 @@
-"""The commands marft sft and marft dpo: flags to settings, a table of what there is to train, and the stage."""
+"""The commands marft sft and marft dpo: flags to settings, a table of what there is to train, and the stage.
+
+marft data, the third one, stands in data.py.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,13 @@ BySeat = Annotated[
 Reward = Annotated[
     str, typer.Option(help="whose reward counts: the seat's [bold]own[/], or all seats' sum, [bold]team[/]")
 ]
+Above = Annotated[
+    float | None,
+    typer.Option(
+        help="only turns whose node in the tree is worth more; of a pair the chosen one must be, the rejected one not",
+        show_default=False,
+    ),
+]
 Rate = Annotated[float, typer.Option(help="of AdamW; its other settings are those of the recipe's optimizer")]
 Batch = Annotated[int, typer.Option(min=1, help="rows, or pairs, per optimizer step")]
 Micro = Annotated[int | None, typer.Option(min=1, help="of these per forward pass; default all", show_default=False)]
@@ -60,9 +70,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="count what would be tra
 
 
 def register(app: typer.Typer) -> None:
-    """Add both commands."""
+    """Add the commands."""
+    from marft.stages.data import data
+
     app.command()(sft)
     app.command()(dpo)
+    app.command()(data)
 
 
 def sft(
@@ -78,6 +91,7 @@ def sft(
         float | None,
         typer.Option(help="only this share of each instance's episodes, the best ones", show_default=False),
     ] = None,
+    above: Above = None,
     reward: Reward = "own",
     seat: Seats = None,
     steps: Steps = None,
@@ -110,12 +124,12 @@ def sft(
         raise RecipeError(f"--top-share must be above 0 and at most 1, got {top_share}")
     settings = Settings("sft", epochs, learning_rate, batch_size, micro_batch, seed, checkpointing)
     loaded = load_recipe(recipe, overrides or ())
-    filters = _filters(loaded, reward, seat, steps, valid_only, by_seat, min_reward=min_reward, top_share=top_share)
+    rest = {"min_reward": min_reward, "top_share": top_share, "above": above}
+    filters = _filters(loaded, reward, seat, steps, valid_only, by_seat, **rest)
     batches = _batches(episodes, loaded)
     rows = sft_rows(batches, filters)
     data = {name: rows.get(name, []) for name in _chosen(loaded, agent)}
-    flags = {"min_reward": min_reward, "top_share": top_share, "steps": steps}
-    described = _described(episodes, batches, {**flags, **_common(reward, seat, valid_only, by_seat)})
+    described = _described(episodes, batches, {**rest, "steps": steps, **_common(reward, seat, valid_only, by_seat)})
     _run(loaded, data, out, settings, described, overwrite, dry_run)
 
 
@@ -129,9 +143,11 @@ def dpo(
     worth: Annotated[
         str,
         typer.Option(
-            help="what a completion is worth: the episode's [bold]return[/], or what its own [bold]step[/] paid"
+            help="what a completion is worth: the episode's [bold]return[/], its node's [bold]value[/] in the tree, or "
+            "what its own [bold]step[/] paid"
         ),
     ] = "return",
+    above: Above = None,
     max_pairs: Annotated[
         int | None, typer.Option(min=1, help="of each agent, drawn at random; default all", show_default=False)
     ] = None,
@@ -169,16 +185,16 @@ def dpo(
     from marft.stages.pairs import at_most, preference_pairs
     from marft.stages.settings import Settings
 
-    _one_of("--worth", worth, ("return", "step"))
-    _one_of("--reference", reference, ("start", "base"))
+    one_of("--worth", worth, ("return", "value", "step"))
+    one_of("--reference", reference, ("start", "base"))
     common = (epochs, learning_rate, batch_size, micro_batch, seed, checkpointing)
     settings = Settings("dpo", *common, beta, reference, sft_weight)
     loaded = load_recipe(recipe, overrides or ())
-    filters = _filters(loaded, reward, seat, steps, valid_only, by_seat)
+    filters = _filters(loaded, reward, seat, steps, valid_only, by_seat, above=above)
     batches = _batches(episodes, loaded)
     pairs = at_most(preference_pairs(batches, filters, margin=margin, by=worth), max_pairs, seed)
     data = {name: pairs.get(name, []) for name in _chosen(loaded, agent)}
-    flags = {"margin": margin, "worth": worth, "max_pairs": max_pairs, "steps": steps}
+    flags = {"margin": margin, "worth": worth, "above": above, "max_pairs": max_pairs, "steps": steps}
     described = _described(episodes, batches, {**flags, **_common(reward, seat, valid_only, by_seat)})
     _run(loaded, data, out, settings, described, overwrite, dry_run)
 
@@ -195,7 +211,7 @@ def _filters(
     from marft.lookup import nearest
     from marft.stages.select import Filters, read_steps
 
-    _one_of("--reward", reward, ("own", "team"))
+    one_of("--reward", reward, ("own", "team"))
     for name in seat or ():
         if name not in recipe.team:
             raise RecipeError(f"--seat: {recipe.game.name} has no seat {name!r}{nearest(name, recipe.team)}")
@@ -204,7 +220,8 @@ def _filters(
     return Filters(seats, reward, only_seats=only, steps=read_steps(steps), valid_only=valid_only, **rest)
 
 
-def _one_of(flag: str, value: str, known: Sequence[str]) -> None:
+def one_of(flag: str, value: str, known: Sequence[str]) -> None:
+    """RecipeError for a flag's value that is none of those known."""
     from marft.lookup import nearest
 
     if value not in known:

@@ -14,9 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from marft.episode import Episode, Turn, finished, learnable
+from marft.episode import Episode, Turn
 from marft.errors import RecipeError
 from marft.stages.sources import Batch
+from marft.stages.values import turn_values, worth
 from marft.train.rows import Row, build_rows
 from marft.train.table import duplicates
 
@@ -28,7 +29,10 @@ class Filters:
     seats: seat -> agent, whose adapter learns what was said there, whoever spoke; None: each agent what it said itself.
     reward: whose earnings count, the seat's `own` or the sum over all seats, `team`.
     min_reward: of an episode, for the seat. top_share: of the episodes of one instance, the best for the seat, rounded
-    up; of equals those played first. only_seats: none given, all. steps: first and last step of the game's clock.
+    up; of equals those played first. only_seats: none given, all. steps, updates, versions: first and last, of the
+    game's clock, of the run, of the agent that spoke. above: only turns whose node is worth more, see `values`; of
+    pairs, the chosen one must be worth more and the rejected one not.
+    texts: what has no token ids counts too, scripted play and remote endpoints; its agent is then the policy's name.
     """
 
     seats: Mapping[str, str] | None = None
@@ -38,42 +42,33 @@ class Filters:
     only_seats: tuple[str, ...] = ()
     steps: tuple[int, float] = (0, math.inf)
     valid_only: bool = False
+    updates: tuple[int, float] = (0, math.inf)
+    versions: tuple[float, float] = (-math.inf, math.inf)
+    above: float | None = None
+    texts: bool = False
 
     def takes(self, turn: Turn) -> bool:
         """Whether a turn may be trained, whatever its episode earned."""
         return (
             turn.agent is not None
-            and bool(turn.completion_ids)
+            and (self.texts or bool(turn.completion_ids))
             and (not self.only_seats or turn.seat in self.only_seats)
             and self.steps[0] <= turn.step <= self.steps[1]
+            and self.versions[0] <= turn.version <= self.versions[1]
             and not (self.valid_only and turn.invalid)
         )
 
 
-def worth(episode: Episode, seat: str, reward: str = "own", step: int | None = None) -> float:
-    """What a seat (or the team) earned in an episode, or at one step of it.
-
-    The reward terms are summed that the run trained on; where none were recorded, as in evaluations, the payoffs.
-    """
-    seats = episode.seats if reward == "team" else (seat,)
-    if episode.terms:
-        values = [term.get(one, []) for term in episode.terms.values() for one in seats]
-        picked = [value[slice(step, None if step is None else step + 1)] for value in values]
-        return math.fsum(value for part in picked for value in part)
-    paid = episode.rewards if step is None else episode.rewards[step : step + 1]
-    return math.fsum(at.get(one, 0.0) for at in paid for one in seats)
-
-
-def as_agents(batches: Iterable[Batch], filters: Filters, *, partial: bool = False) -> list[Batch]:
-    """The batches' finished episodes, with the turns' agents as the filters assign them.
-
-    partial: also paths of a tree that were not played on.
-    """
+def as_agents(batches: Iterable[Batch], filters: Filters, statuses: Sequence[str] = ("done",)) -> list[Batch]:
+    """The batches' episodes of these statuses, with the turns' agents as the filters assign them."""
     found = []
+    low, high = filters.updates
     for batch in batches:
-        episodes = (learnable if partial else finished)(batch.episodes)
+        episodes = [one for one in batch.episodes if one.status in statuses and low <= one.update <= high]
         if filters.seats is not None:
             episodes = [_reassigned(episode, filters.seats) for episode in episodes]
+        elif filters.texts:
+            episodes = [_with_speakers(episode) for episode in episodes]
         found.append(Batch(batch.source, episodes))
     return found
 
@@ -83,6 +78,11 @@ def _reassigned(episode: Episode, seats: Mapping[str, str]) -> Episode:
         replace(turn, agent=seats.get(turn.seat) if turn.completion_ids else None) for turn in episode.turns
     ]  # what scripted players and remote endpoints say has no ids
     return replace(episode, turns=turns)
+
+
+def _with_speakers(episode: Episode) -> Episode:
+    """The episode with the policy's name as agent of each turn that no learner spoke."""
+    return replace(episode, turns=[replace(turn, agent=turn.agent or turn.policy) for turn in episode.turns])
 
 
 def kept_plays(episodes: Sequence[Episode], filters: Filters) -> set[tuple[int, str]]:
@@ -101,6 +101,22 @@ def kept_plays(episodes: Sequence[Episode], filters: Filters) -> set[tuple[int, 
     return kept
 
 
+def kept_turns(episodes: Sequence[Episode], filters: Filters) -> np.ndarray:
+    """(U,) the turn's own number where it passes all filters, else -1. What branches of a tree share passes once."""
+    plays = kept_plays(episodes, filters)
+    turns = [(number, turn) for number, episode in enumerate(episodes) for turn in episode.turns]
+    keep_U = [(number, turn.seat) in plays and filters.takes(turn) for number, turn in turns]
+    if filters.above is not None:
+        values = (value for values in turn_values(episodes, filters.reward) for value in values)
+        keep_U = [keep and value > filters.above for keep, value in zip(keep_U, values, strict=True)]
+    own_U, seen = np.full(len(turns), -1), set()
+    for number, same in enumerate(duplicates(episodes)):
+        if keep_U[number] and same not in seen:
+            seen.add(same)
+            own_U[number] = number
+    return own_U
+
+
 def sft_rows(batches: Iterable[Batch], filters: Filters) -> dict[str, list[Row]]:
     """agent -> rows whose targets are the ids of its turns that pass; each ends with its last target.
 
@@ -108,20 +124,13 @@ def sft_rows(batches: Iterable[Batch], filters: Filters) -> dict[str, list[Row]]
     """
     rows: dict[str, list[Row]] = {}
     for batch in as_agents(batches, filters):
-        plays = kept_plays(batch.episodes, filters)
-        turns = [(number, turn) for number, episode in enumerate(batch.episodes) for turn in episode.turns]
-        keep_U = [(number, turn.seat) in plays and filters.takes(turn) for number, turn in turns]
-        own_U, seen = np.full(len(turns), -1), set()
-        for number, same in enumerate(duplicates(batch.episodes)):
-            if keep_U[number] and same not in seen:
-                seen.add(same)
-                own_U[number] = number
+        own_U = kept_turns(batch.episodes, filters)
         for agent, found in build_rows(batch.episodes, same_U=own_U).items():
             rows.setdefault(agent, []).extend(row.only(np.ones(len(row.targets), bool)) for row in found)
     return rows
 
 
-def read_steps(text: str | None) -> tuple[int, float]:
+def read_steps(text: str | None, flag: str = "--steps") -> tuple[int, float]:
     """ "3" is that step, "2-5" both and what lies between, "2-" all from there on."""
     if text is None:
         return 0, math.inf
@@ -132,5 +141,5 @@ def read_steps(text: str | None) -> tuple[int, float]:
     except ValueError:
         low, high = 1, 0.0
     if not 0 <= low <= high:
-        raise RecipeError(f"--steps {text!r}: must read 3, 2-5 or 2-")
+        raise RecipeError(f"{flag} {text!r}: must read 3, 2-5 or 2-")
     return low, high

@@ -24,14 +24,16 @@ class Batch:
     episodes: list[Episode]
 
 
-def read_batches(paths: Sequence[Path], recipe: Recipe) -> list[Batch]:
+def read_batches(paths: Sequence[Path], recipe: Recipe | None = None) -> list[Batch]:
     """The episodes of run folders, of folders of .parquet and .jsonl files, and of such files.
 
-    A run with another base than the recipe's is refused, since its token ids mean something else.
+    A run with another base than the recipe's is refused, since its token ids mean something else. Without a recipe any
+    run will do: only its texts are used then.
     """
     found: dict[str, list[Episode]] = {}
     for path in dict.fromkeys(paths):
-        check_base(path, recipe)
+        if recipe is not None:
+            check_base(path, recipe)
         for file in _files(path):
             together = re.fullmatch(r"(update-\d+)(-\d+)?", file.stem)  # one file for each process of a launch
             name = file.parent / together[1] if together else file
@@ -65,14 +67,14 @@ def _base(recipe: Recipe) -> tuple:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         if path.suffix not in KINDS:
-            raise RunFolderError(f"--episodes {path}: neither a folder nor a .parquet or .jsonl file")
+            raise RunFolderError(f"episodes: {path}: neither a folder nor a .parquet or .jsonl file")
         return [path]
     if not path.is_dir():
-        raise RunFolderError(f"--episodes {path}: does not exist")
+        raise RunFolderError(f"episodes: {path}: does not exist")
     folder = path / "episodes" if (path / "episodes").is_dir() else path
     files = sorted(file for file in folder.iterdir() if file.suffix in KINDS and not file.name.startswith("."))
     if not files:
-        raise RunFolderError(f"--episodes {path}: holds no episodes (.parquet or .jsonl files)")
+        raise RunFolderError(f"episodes: {path}: holds no episodes (.parquet or .jsonl files)")
     return files
 
 
@@ -80,4 +82,4 @@ def _read(file: Path) -> list[Episode]:
     try:
         return read_parquet(file) if file.suffix == ".parquet" else read_jsonl(file)
     except (ValueError, TypeError, KeyError) as error:
-        raise RunFolderError(f"--episodes {file}: holds no episodes: {type(error).__name__}: {error}") from None
+        raise RunFolderError(f"episodes: {file}: holds no episodes: {type(error).__name__}: {error}") from None

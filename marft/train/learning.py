@@ -90,7 +90,10 @@ class Learning:
             values = self.critic.values(views) if self.critic is not None else []
             part = self.part(episodes, rows, same_U, views, values)
             batch = join(self.workers.gather([part]), self.workers.rank)
+            before = copy.deepcopy(state)
             shares, state, advantage = self.credited(batch, rows, same_U, state)
+        if not self.recipe.train.learn:
+            return Lesson({}, {}, before, batch.table, advantage)
         with clock("update"):
             shares, count, gauges = self._spread(shares, batch, len(episodes))
             critic = self._teach_critic(batch, views, number, state)
