@@ -34,6 +34,7 @@ from marft.games.poker import KuhnPoker, LeducPoker
 from marft.games.public_goods import PublicGoods, SequentialPublicGoods
 from marft.games.rock_paper_scissors import RockPaperScissors
 from marft.games.split import Split
+from marft.games.split_info import SplitInfo
 from marft.games.textarena import TextArena
 from marft.games.trust_and_split import TrustAndSplit
 from marft.games.trust_game import TrustGame
@@ -50,6 +51,7 @@ _BUILT_IN: tuple[type[Game], ...] = (
     Coordination,
     TrustAndSplit,
     Split,
+    SplitInfo,
     PublicGoods,
     SequentialPublicGoods,
     Fishery,
