@@ -40,6 +40,7 @@ from marft.games.trust_and_split import TrustAndSplit
 from marft.games.trust_game import TrustGame
 from marft.games.two_dollar import TwoDollar
 from marft.games.ultimatum import Ultimatum
+from marft.games.word_spy import WordSpy
 from marft.lookup import cannot_import, explain, load_module, nearest, short
 
 _BUILT_IN: tuple[type[Game], ...] = (
@@ -52,6 +53,7 @@ _BUILT_IN: tuple[type[Game], ...] = (
     TrustAndSplit,
     Split,
     SplitInfo,
+    WordSpy,
     PublicGoods,
     SequentialPublicGoods,
     Fishery,

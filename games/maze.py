@@ -46,8 +46,8 @@ def draw(rng: random.Random, side: int, walls: float, least: int, most: int) -> 
             goal = rng.choice(goals)
             return Maze(rows, start, goal, far[goal])
     raise GameError(
-        f"no maze of {side} x {side} places with walls {walls:g} and a way of {least} to {most} moves in {DRAWS} draws: "
-        "change game.side, game.walls or game.path"
+        f"no maze of {side} x {side} places with walls {walls:g} and a way of {least} to {most} moves in {DRAWS} "
+        "draws: change game.side, game.walls or game.path"
     )
 
 

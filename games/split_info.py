@@ -109,10 +109,10 @@ class SplitInfo(TableGame):
         talk = f"You talk for {count(o.rounds, 'round')}, messages of at most {o.message_limit} characters, then"
         if o.kind == "maze":
             end = (
-                f"{talk} each names a step: {answer('up')}, {answer('down')}, {answer('left')} or {answer('right')}. It "
-                f"is made if all name the same and no wall is there. So it goes on until the goal is reached, at most "
-                f"{o.moves} times. Rows and columns count from 1, row 1 is at the top; {maze.FREE} is free, {maze.WALL} "
-                f"a wall, {maze.HIDDEN} is seen by another."
+                f"{talk} each names a step: {', '.join(map(answer, maze.STEPS))}. It is made if all name the same and "
+                f"no wall is there. So it goes on until the goal is reached, at most {o.moves} times. Rows and columns "
+                f"count from 1, row 1 is at the top; {maze.FREE} is free, {maze.WALL} a wall, {maze.HIDDEN} is seen by "
+                "another."
             )
         else:
             end = f"{talk} {who} answer{'s' * (who != 'you')} like this: {answer('...')}."
@@ -248,9 +248,9 @@ class SplitInfo(TableGame):
 
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
-        """exact: share of right answers; in a maze, of episodes that reached the goal. solved: share of episodes in which
-        all that answered were right. told: share of episodes in which a seat's messages held its part. path: in a maze,
-        share of the shortest way that was made, 0 for those who ended farther off.
+        """exact: share of right answers; in a maze, of episodes that reached the goal. solved: share of episodes in
+        which all that answered were right. told: share of episodes in which a seat's messages held its part. path: in
+        a maze, share of the shortest way that was made, 0 for those who ended farther off.
         """
 
         def look(episode: Episode) -> Iterator[Seen]:

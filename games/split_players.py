@@ -1,7 +1,8 @@
 """Scripted players of split information: what each says of its part, and how it answers.
 
 A part is told as "My part is ...". Whoever has been told all others' parts can work the answer out; in the maze whoever
-holds all copies knows the way, and all who do name the same step.
+holds all copies knows the way, and all who do name the same step. What is worked out and what is guessed is said in
+other words, so that who learns from them can choose between the two.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from marft.games.text import answer
 if TYPE_CHECKING:
     from marft.game import Player
 
+TOGETHER, GUESS = "All together:", "My guess:"
+SUMS = ("digits", "numbers")
 TOLD = re.compile(r"My part is ([^.]{1,4000})\.")
 
 
@@ -44,6 +47,11 @@ def worked_out(view: View) -> str | None:
     if view.phase == "answer":
         return PUZZLES[view.now["options"].kind].solve(parts)
     return _step(view, parts)
+
+
+def _working(view: View) -> str:
+    """What is said before an answer that was worked out: of a sum its terms, so that all of it stands in one place."""
+    return f"{' + '.join(heard_parts(view))} =" if view.now["options"].kind in SUMS else TOGETHER
 
 
 def guessed(view: View, rng: random.Random) -> str:
@@ -73,17 +81,30 @@ def _other(view: View, rng: random.Random) -> str:
     return PUZZLES[options.kind].other(rng, part, options)
 
 
-def _player(say: Callable[[View, random.Random], str], adds: float, doc: str) -> Player:
-    """Says so, once, and works the answer out with chance `adds` where it can, else guesses."""
+def _player(say: Callable[[View, random.Random], str], reply: Callable[[View, random.Random], str], doc: str) -> Player:
+    """Says so, once, and answers so."""
 
     def play(view: View, rng: random.Random) -> str:
         if view.phase == "talk":
             return GREETING if view.now["said"] else say(view, rng)
-        found = worked_out(view) if rng.random() < adds else None
-        return answer(found or guessed(view, rng))
+        return reply(view, rng)
 
     play.__doc__ = doc
     return play
+
+
+def _works(view: View, rng: random.Random) -> str:
+    found = worked_out(view)
+    return f"{_working(view)} {answer(found)}" if found else _guesses(view, rng)
+
+
+def _guesses(view: View, rng: random.Random) -> str:
+    return f"{GUESS} {answer(guessed(view, rng))}"
+
+
+def _gives_up(view: View, rng: random.Random) -> str:
+    """In the maze it names a step all the same, for all else is unreadable."""
+    return f"I do not know: {answer(view.choices[0] if view.choices else 'unknown')}"
 
 
 def _candid(view: View, rng: random.Random) -> str:
@@ -102,14 +123,17 @@ def erratic(view: View, rng: random.Random) -> str:
     """Says and answers anything."""
     if view.phase == "talk":
         return rng.choice((_candid, _liar, _silent))(view, rng)
-    return answer(rng.choice(view.choices) if view.choices else guessed(view, rng))
+    what = rng.choice(view.choices) if view.choices else guessed(view, rng)
+    return f"{rng.choice((TOGETHER, GUESS))} {answer(what)}"
 
 
 PLAYERS: dict[str, Any] = {
-    "candid": _player(_candid, 1.0, "Tells its part and works the answer out from those it is told, else guesses."),
-    "silent": _player(_silent, 1.0, "Tells nothing, and works the answer out if it is told the others' parts."),
-    "liar": _player(_liar, 1.0, "Tells a part that is not its own; answers as candid."),
-    "deaf": _player(_candid, 0.0, "Tells its part and guesses, whatever it is told."),
-    "mute": _player(_silent, 0.0, "Tells nothing and guesses."),
+    "candid": _player(_candid, _works, "Tells its part and works the answer out from those it is told, else guesses."),
+    "silent": _player(_silent, _works, "Tells nothing, and works the answer out if it is told the others' parts."),
+    "liar": _player(_liar, _works, "Tells a part that is not its own; answers as candid."),
+    "deaf": _player(_candid, _guesses, "Tells its part and guesses, whatever it is told."),
+    "mute": _player(_silent, _guesses, "Tells nothing and guesses."),
+    "timid": _player(_candid, _gives_up, "Tells its part, and that it does not know the answer."),
+    "idle": _player(_silent, _gives_up, "Tells nothing, and that it does not know the answer."),
     "random": erratic,
 }
