@@ -20,8 +20,6 @@ from marft.games.text import answer
 if TYPE_CHECKING:
     from marft.game import Player
 
-TOGETHER, GUESS = "All together:", "My guess:"
-SUMS = ("digits", "numbers")
 TOLD = re.compile(r"My part is ([^.]{1,4000})\.")
 
 
@@ -44,22 +42,21 @@ def worked_out(view: View) -> str | None:
     parts = heard_parts(view)
     if len(parts) < len(view.seats):
         return None
-    if view.phase == "answer":
-        return PUZZLES[view.now["options"].kind].solve(parts)
-    return _step(view, parts)
-
-
-def _working(view: View) -> str:
-    """What is said before an answer that was worked out: of a sum its terms, so that all of it stands in one place."""
-    return f"{' + '.join(heard_parts(view))} =" if view.now["options"].kind in SUMS else TOGETHER
+    if view.phase == "step":
+        found, working = _step(view, parts), "All together:"
+    else:
+        puzzle = PUZZLES[view.now["options"].kind]
+        found, working = puzzle.solve(parts), puzzle.working(parts)
+    return None if found is None else f"{working} {answer(found)}"
 
 
 def guessed(view: View, rng: random.Random) -> str:
     """An answer that fits the own part, or a step that seems to lead on."""
-    options = view.now["options"]
+    options, part = view.now["options"], view.now["part"]
     if view.phase == "answer":
-        return PUZZLES[options.kind].guess(rng, view.now["part"], options)
-    return _step(view, [view.now["part"]]) or rng.choice(view.choices)
+        working, found = PUZZLES[options.kind].guess(rng, part, options)
+        return f"My guess: {working} {answer(found)}"
+    return f"My guess: {answer(_step(view, [part]) or rng.choice(view.choices))}"
 
 
 def _step(view: View, parts: list[str]) -> str | None:
@@ -94,12 +91,7 @@ def _player(say: Callable[[View, random.Random], str], reply: Callable[[View, ra
 
 
 def _works(view: View, rng: random.Random) -> str:
-    found = worked_out(view)
-    return f"{_working(view)} {answer(found)}" if found else _guesses(view, rng)
-
-
-def _guesses(view: View, rng: random.Random) -> str:
-    return f"{GUESS} {answer(guessed(view, rng))}"
+    return worked_out(view) or guessed(view, rng)
 
 
 def _gives_up(view: View, rng: random.Random) -> str:
@@ -123,16 +115,15 @@ def erratic(view: View, rng: random.Random) -> str:
     """Says and answers anything."""
     if view.phase == "talk":
         return rng.choice((_candid, _liar, _silent))(view, rng)
-    what = rng.choice(view.choices) if view.choices else guessed(view, rng)
-    return f"{rng.choice((TOGETHER, GUESS))} {answer(what)}"
+    return answer(rng.choice(view.choices)) if view.choices else guessed(view, rng)
 
 
 PLAYERS: dict[str, Any] = {
     "candid": _player(_candid, _works, "Tells its part and works the answer out from those it is told, else guesses."),
     "silent": _player(_silent, _works, "Tells nothing, and works the answer out if it is told the others' parts."),
     "liar": _player(_liar, _works, "Tells a part that is not its own; answers as candid."),
-    "deaf": _player(_candid, _guesses, "Tells its part and guesses, whatever it is told."),
-    "mute": _player(_silent, _guesses, "Tells nothing and guesses."),
+    "deaf": _player(_candid, guessed, "Tells its part and guesses, whatever it is told."),
+    "mute": _player(_silent, guessed, "Tells nothing and guesses."),
     "timid": _player(_candid, _gives_up, "Tells its part, and that it does not know the answer."),
     "idle": _player(_silent, _gives_up, "Tells nothing, and that it does not know the answer."),
     "random": erratic,

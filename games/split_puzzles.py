@@ -24,14 +24,15 @@ class Deal(NamedTuple):
 class Puzzle(NamedTuple):
     """One kind. Options are the game's.
 
-    deal: (generator, seats, options) -> Deal. solve: (all parts) -> the answer, None for what are no parts. guess:
-    (generator, own part, options) -> an answer that fits the own part. other: (generator, own part, options) -> a part
-    that is not the own one.
+    deal: (generator, seats, options) -> Deal. solve: (all parts) -> the answer, None for what are no parts. working:
+    (all parts) -> what is said before the answer. guess: (generator, own part, options) -> (what is said before it, an
+    answer that fits the own part). other: (generator, own part, options) -> a part that is not the own one.
     """
 
     deal: Callable[[random.Random, int, Any], Deal]
     solve: Callable[[Sequence[str]], str | None]
-    guess: Callable[[random.Random, str, Any], str]
+    working: Callable[[Sequence[str]], str]
+    guess: Callable[[random.Random, str, Any], tuple[str, str]]
     other: Callable[[random.Random, str, Any], str]
 
 
@@ -53,12 +54,19 @@ def add(parts: Sequence[str]) -> str | None:
     return str(sum(int(part) for part in parts))
 
 
-def guess_digits(rng: random.Random, part: str, options: Any) -> str:
-    return str(int(part) + sum(rng.randrange(options.digits) for _ in range(options.seats - 1)))
+def terms(parts: Sequence[str]) -> str:
+    return f"{' + '.join(parts)} ="
 
 
-def guess_numbers(rng: random.Random, part: str, options: Any) -> str:
-    return str(int(part) + sum(_number(rng, options.length) for _ in range(options.seats - 1)))
+def guess_digits(rng: random.Random, part: str, options: Any) -> tuple[str, str]:
+    """As if the others held these."""
+    parts = [part, *(str(rng.randrange(options.digits)) for _ in range(options.seats - 1))]
+    return terms(parts), str(sum(map(int, parts)))
+
+
+def guess_numbers(rng: random.Random, part: str, options: Any) -> tuple[str, str]:
+    parts = [part, *(str(_number(rng, options.length)) for _ in range(options.seats - 1))]
+    return terms(parts), str(sum(map(int, parts)))
 
 
 def other_digit(rng: random.Random, part: str, options: Any) -> str:
@@ -99,9 +107,13 @@ def top(parts: Sequence[str]) -> str | None:
     return tops.pop() if len(tops) == 1 else None
 
 
-def guess_top(rng: random.Random, part: str, options: Any) -> str:
+def together(parts: Sequence[str]) -> str:
+    return "All together:"
+
+
+def guess_top(rng: random.Random, part: str, options: Any) -> tuple[str, str]:
     low = {low for _, low in _pairs([part]) or ()}
-    return rng.choice([name for name in NAMES[: options.people] if name not in low])
+    return "maybe", rng.choice([name for name in NAMES[: options.people] if name not in low])
 
 
 def turned(rng: random.Random, part: str, options: Any) -> str:
@@ -117,7 +129,7 @@ def _pairs(parts: Sequence[str]) -> list[tuple[str, str]] | None:
 
 
 PUZZLES: dict[str, Puzzle] = {
-    "digits": Puzzle(deal_digits, add, guess_digits, other_digit),
-    "numbers": Puzzle(deal_numbers, add, guess_numbers, other_number),
-    "facts": Puzzle(deal_facts, top, guess_top, turned),
+    "digits": Puzzle(deal_digits, add, terms, guess_digits, other_digit),
+    "numbers": Puzzle(deal_numbers, add, terms, guess_numbers, other_number),
+    "facts": Puzzle(deal_facts, top, together, guess_top, turned),
 }
