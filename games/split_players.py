@@ -20,6 +20,7 @@ from marft.games.text import answer
 if TYPE_CHECKING:
     from marft.game import Player
 
+EARLY = "01234ABCDE"
 TOLD = re.compile(r"My part is ([^.]{1,4000})\.")
 
 
@@ -46,7 +47,7 @@ def worked_out(view: View) -> str | None:
         found, working = _step(view, parts), "All together:"
     else:
         puzzle = PUZZLES[view.now["options"].kind]
-        found, working = puzzle.solve(parts), puzzle.working(parts)
+        found, working = puzzle.solve(parts), f"{tell(parts[0])} {puzzle.working(parts)}"
     return None if found is None else f"{working} {answer(found)}"
 
 
@@ -111,6 +112,10 @@ def _silent(view: View, rng: random.Random) -> str:
     return GREETING
 
 
+def _shy(view: View, rng: random.Random) -> str:
+    return tell(view.now["part"]) if view.now["part"][0] in EARLY else GREETING
+
+
 def erratic(view: View, rng: random.Random) -> str:
     """Says and answers anything."""
     if view.phase == "talk":
@@ -122,6 +127,7 @@ PLAYERS: dict[str, Any] = {
     "candid": _player(_candid, _works, "Tells its part and works the answer out from those it is told, else guesses."),
     "silent": _player(_silent, _works, "Tells nothing, and works the answer out if it is told the others' parts."),
     "liar": _player(_liar, _works, "Tells a part that is not its own; answers as candid."),
+    "shy": _player(_shy, _works, "Tells only a part that begins with a digit below 5 or a letter before F; answers as candid."),
     "deaf": _player(_candid, guessed, "Tells its part and guesses, whatever it is told."),
     "mute": _player(_silent, guessed, "Tells nothing and guesses."),
     "timid": _player(_candid, _gives_up, "Tells its part, and that it does not know the answer."),
