@@ -127,7 +127,10 @@ PLAYERS: dict[str, Any] = {
     "candid": _player(_candid, _works, "Tells its part and works the answer out from those it is told, else guesses."),
     "silent": _player(_silent, _works, "Tells nothing, and works the answer out if it is told the others' parts."),
     "liar": _player(_liar, _works, "Tells a part that is not its own; answers as candid."),
-    "shy": _player(_shy, _works, "Tells only a part that begins with a digit below 5 or a letter before F; answers as candid."),
+    "shy": _player(
+        _shy, _works, "Tells a part that begins with a digit below 5 or a letter before F; answers as candid."
+    ),
+    "coy": _player(_shy, guessed, "Tells as shy does, and guesses, whatever it is told."),
     "deaf": _player(_candid, guessed, "Tells its part and guesses, whatever it is told."),
     "mute": _player(_silent, guessed, "Tells nothing and guesses."),
     "timid": _player(_candid, _gives_up, "Tells its part, and that it does not know the answer."),
