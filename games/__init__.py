@@ -37,11 +37,13 @@ from marft.games.poker import KuhnPoker, LeducPoker
 from marft.games.public_goods import PublicGoods, SequentialPublicGoods
 from marft.games.rock_paper_scissors import RockPaperScissors
 from marft.games.split import Split
+from marft.games.split_info import SplitInfo
 from marft.games.textarena import TextArena
 from marft.games.trust_and_split import TrustAndSplit
 from marft.games.trust_game import TrustGame
 from marft.games.two_dollar import TwoDollar
 from marft.games.ultimatum import Ultimatum
+from marft.games.word_spy import WordSpy
 from marft.lookup import cannot_import, explain, load_module, nearest, short
 
 _BUILT_IN: tuple[type[Game], ...] = (
@@ -53,6 +55,8 @@ _BUILT_IN: tuple[type[Game], ...] = (
     Coordination,
     TrustAndSplit,
     Split,
+    SplitInfo,
+    WordSpy,
     PublicGoods,
     SequentialPublicGoods,
     Fishery,

@@ -308,6 +308,51 @@ def of_pipeline(game, seat, text):
     return UNREAD if answer is UNREAD else {**said, "answer": answer}
 
 
+def final(text):
+    """The last marked answer: between the last closing mark and the opening mark nearest before it, or in the last box
+    up to where its braces are even, 2000 characters on at most; of both the one that ends later."""
+    found = []
+    ends = places(text, "</answer>")
+    starts = [at for at in places(text, "<answer>") if ends and at + len("<answer>") <= ends[-1]]
+    if starts:
+        found.append((ends[-1], trimmed(text[starts[-1] + len("<answer>") : ends[-1]])))
+    boxes = places(text, "\\boxed{")
+    if boxes:
+        start, depth = boxes[-1] + len("\\boxed{"), 1
+        for at, c in enumerate(text[start : start + 2001], start):
+            depth += (c == "{") - (c == "}")
+            if depth == 0:
+                found.append((at, trimmed(text[start:at])))
+                break
+    said = sorted(found)[-1][1] if found else ""
+    return said if 1 <= len(said) <= 2000 else UNREAD
+
+
+def of_split_info(game, seat, text):
+    if game.phase == "talk":
+        return {"say": quoted(text, game.options.message_limit)}
+    said = final(text)
+    if game.phase == "answer" or said is UNREAD:
+        return under("answer", said)
+    words = [word for word in said.lower().split() if word]
+    bare = " ".join(words)
+    while bare[:1] and bare[0] in "$\"'":
+        bare = bare[1:]
+    while bare[-1:] and bare[-1] in "$\"'":
+        bare = bare[:-1]
+    bare = trimmed(bare[:-1] if bare[-1:] == "." else bare)
+    return under("move", bare if bare in ("up", "down", "left", "right") else UNREAD)
+
+
+def of_word_spy(game, seat, text):
+    if game.phase == "vote":
+        return under("vote", choice(text, [other for other in game.seats if other != seat]))
+    clue = quoted(text, game.options.message_limit)
+    word = game.known(seat)["word"]
+    spoilt = not trimmed(clue) or "".join(word.lower().split()) in "".join(clue.lower().split())
+    return UNREAD if spoilt else {"say": clue}
+
+
 def of_pettingzoo(game, seat, text):
     choices = game.view(seat).choices
     if choices is not None:
@@ -343,6 +388,8 @@ RULES |= {
     "two_dollar": of_two_dollar,
     "battle_royale": of_battle,
     "pirates": of_pirates,
+    "split_info": of_split_info,
+    "word_spy": of_word_spy,
     "bandit": of_bandit,
     "pettingzoo": of_pettingzoo,
     "debate": of_debate,

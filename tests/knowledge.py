@@ -58,6 +58,19 @@ def split(game, seat, log, facts):
     return facts["values"][: len(log) + 1], played(log)
 
 
+def split_info(game, seat, log, facts):
+    """The question, its own part, messages if they arrive; in a maze what all named and where that led."""
+    columns, steps = facts["columns"], played(log, "step")
+    talk = played(log, "talk") if game.options.channel else over(log, "talk")
+    places = columns["places"][: len(steps) + 1] if "places" in columns else ()
+    return facts["question"], columns["parts"][seat], talk, steps, places
+
+
+def word_spy(game, seat, log, facts):
+    """Its own word, who begins, all clues; no vote."""
+    return facts["columns"]["words"][seat], facts["columns"]["order"], played(log, "talk")
+
+
 def public_goods(game, seat, log, facts):
     """Who gave what and said what; of the points only how many it got."""
     got = [
@@ -158,6 +171,8 @@ OF |= dict.fromkeys(("rock_paper_scissors", "openspiel"), openspiel)
 OF |= {
     "trust_and_split": trust_and_split,
     "split": split,
+    "split_info": split_info,
+    "word_spy": word_spy,
     "two_dollar": two_dollar,
     "deal_or_no_deal": deal_or_no_deal,
     "sealed_bid_auction": auction,
