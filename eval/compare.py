@@ -43,8 +43,8 @@ class Difference:
     """One metric against one opponent.
 
     low, high: the interval of ours − theirs. clear: whether it differs beyond noise, with all metrics of the comparison
-    in view (Holm 1979). needed: instances that would show a difference of this size four times in five; None where there
-    is none. instances: how many there are.
+    in view (Holm 1979). needed: instances that would show a difference of this size four times in five; None where
+    there is none. instances: how many there are.
     """
 
     opponent: str
