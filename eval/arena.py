@@ -24,9 +24,10 @@ from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, finished
 from marft.errors import RecipeError, RunFolderError
 from marft.eval.heldout import on_split
+from marft.eval.measure import table_metrics
 from marft.eval.results import SCHEMA, write_results
 from marft.eval.stats import interval
-from marft.game import Player, of_a_seat
+from marft.game import Player
 from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import base_source
@@ -225,7 +226,7 @@ def _measure(
     ]
 
     def statistic(drawn: list[int]) -> dict[str, float]:
-        found = [_table_metrics(game, seats, [rows[index] for index in drawn]) for seats, rows in tables]
+        found = [table_metrics(game, seats, [rows[index] for index in drawn]) for seats, rows in tables]
         keys = dict.fromkeys(key for one in found for key in one)  # a mixture counts only the games that were drawn
         return {key: sum(one.get(key, math.nan) for one in found) / len(found) for key in keys}
 
@@ -237,17 +238,6 @@ def _measure(
         "seats": [seat for seats, _ in tables for seat in seats],
         "metrics": interval(statistic, episodes, resamples, seed),
     }
-
-
-def _table_metrics(game: Any, seats: tuple[str, ...], rows: list[Episode]) -> dict[str, float]:
-    """What the team did and earned in its seats, and what the other seats earned."""
-    pooled = {key: value for key, value in game.metrics(rows, seats).items() if not of_a_seat(key, rows[0].seats)}
-    returns = [episode.returns() for episode in rows]
-    pooled["return"] = sum(r[seat] for r in returns for seat in seats) / (len(rows) * len(seats))
-    others = [seat for seat in rows[0].seats if seat not in seats]
-    if others:
-        pooled["opponent_return"] = sum(r[seat] for r in returns for seat in others) / (len(rows) * len(others))
-    return pooled
 
 
 def _opponents(against: str, players: Mapping[str, Any]) -> list[str]:

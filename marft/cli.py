@@ -17,6 +17,7 @@ from rich.console import Console
 
 from marft import __version__
 from marft.errors import MarftError, RecipeError
+from marft.eval import commands as comparing
 from marft.quiet import quiet_libraries
 from marft.stages import commands as stages
 
@@ -108,6 +109,7 @@ def train(
 
 
 stages.register(app)
+comparing.register(app)
 
 
 @app.command("eval")
