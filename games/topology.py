@@ -7,7 +7,7 @@ stages, those of a stage at once, each stage after all that its roles come after
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -17,15 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marft.lookup import nearest
 from marft.prompts import Prompt
+from marft.verdict import Verdict
 
 NAMES = ("question", "outputs", "role", "seat", "subtask", "passes")
 """What a role's prompt may say: the question, the texts it sees by role, its role and seat, what it was called for, and
 which time it speaks, from 1."""
-VERDICT = 200
-"""Characters at the end of a text in which a loop's `until` is looked for."""
 MOST_SEATS = 64
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_HEAVY = re.compile(r"\)[*+?{]|\\[0-9]|\(\?")
 
 
 class _Part(BaseModel):
@@ -124,7 +122,7 @@ class Schedule:
         for number, loop in enumerate(self.loops):
             self.inside.append(self._between(number, loop))
         self.loop_at = {loop.end: number for number, loop in enumerate(self.loops)}
-        self.untils = [_until(loop.until, f"loops[{number}].until") for number, loop in enumerate(self.loops)]
+        self.untils = [self._until(number, loop) for number, loop in enumerate(self.loops)]
         self.sees = {name: self._seen(name) for name in self.roles}
         self.prompts = {
             (name, which): self._prompt(name, which, text)
@@ -239,6 +237,12 @@ class Schedule:
                     todo.append(other)
         return frozenset(found)
 
+    def _until(self, number: int, loop: Loop) -> Verdict | None:
+        try:
+            return None if loop.until is None else Verdict(loop.until)
+        except ValueError as error:
+            raise ValueError(f"loops[{number}].until: {error}") from None
+
     def _seen(self, name: str) -> tuple[str, ...]:
         role = self.roles[name]
         if role.sees is not None:
@@ -254,34 +258,6 @@ class Schedule:
             return Prompt(text, [one for one in NAMES if one not in hidden], {"outputs": self.sees[name]})
         except ValueError as error:
             raise ValueError(f"roles.{name}.{which}: {error}") from None
-
-
-class Until:
-    """Whether a text says the word, or fits the pattern, near its end."""
-
-    def __init__(self, pattern: re.Pattern[str] | None, word: str) -> None:
-        self.pattern, self.word = pattern, word
-
-    def __call__(self, texts: Iterable[str]) -> bool:
-        return all(self._in(text[-VERDICT:]) for text in texts)
-
-    def _in(self, text: str) -> bool:
-        return bool(self.pattern.search(text)) if self.pattern else self.word.lower() in text.lower()
-
-
-def _until(text: str | None, key: str) -> Until | None:
-    """A check of a verdict. Patterns are kept to what cannot take long: no repeated group, at most two repetitions."""
-    if text is None:
-        return None
-    if not (len(text) > 2 and text[0] == text[-1] == "/"):
-        return Until(None, text)
-    inner = text[1:-1]
-    if _HEAVY.search(inner) or len(re.findall(r"[*+{]", inner)) > 2:
-        raise ValueError(f"{key}: {text} may repeat no group, look back at none, and use *, + and {{ twice at most")
-    try:
-        return Until(re.compile(inner, re.IGNORECASE), inner)
-    except re.error as error:
-        raise ValueError(f"{key}: {text} is not a pattern: {error}") from None
 
 
 @lru_cache(maxsize=1)

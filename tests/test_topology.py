@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from marft.compliance import check_game
 from marft.errors import RecipeError
 from marft.games import make_game
 from marft.games.topology import Schedule, Topology, presets, topology_of
+from marft.verdict import Verdict
 
 CALLS = ["<call>a</call><call>b</call>", "<call>x</call>y<call> </call><call>z</call>"]
 
@@ -174,6 +176,14 @@ def test_a_loops_verdict_is_a_word_or_a_pattern_in_the_end_of_the_text(until, te
     plan = read(roles={"a": {}}, loops=[{"end": "a", "back_to": "a", "until": until}])
     assert plan.untils[0]([text]) is over
     assert plan.untils[0]([text, "no"]) is False
+
+
+def test_the_slowest_pattern_that_is_let_through_takes_no_time():
+    """Cubic in 200 characters."""
+    verdict = Verdict("/.*.*!/")
+    start = time.process_time()
+    assert verdict(["x" * 100_000]) is False
+    assert time.process_time() - start < 2
 
 
 def test_the_docs_show_what_can_be_played_and_list_every_name():
