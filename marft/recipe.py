@@ -68,10 +68,6 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     check_couplings(recipe.algorithm, facts_of(recipe))
     if recipe.rollout.pipeline:
         check_pipeline(recipe)
-        if not recipe.train.learn:
-            raise RecipeError(
-                "train.learn false: with rollout.pipeline groups are learned from as they come; set it false"
-            )
     return recipe
 
 
