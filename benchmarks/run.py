@@ -30,7 +30,8 @@ import rewards
 from marft.quiet import quiet_libraries
 
 HERE = Path(__file__).parent
-LOAD = os.getloadavg()
+ALONE = tuple(peers.SECTIONS)
+"""Sections that `peers` measures one after the other."""
 Table = list[tuple[str, str]]
 
 
@@ -78,19 +79,22 @@ def sections(rounds: int) -> dict[str, Callable[[], list[tuple[str, Table]]]]:
 def main(
     rounds: Annotated[int, typer.Option(help="counted rounds of each measurement")] = 5,
     out: Annotated[Path, typer.Option(help="the file to write")] = HERE / "RESULTS.md",
-    only: Annotated[str | None, typer.Option(help="measure this section alone, print it, and write no file")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="measure this section alone and leave the others as they are; repeatable")
+    ] = None,
 ) -> None:
-    """Measure everything and write the table."""
+    """Measure everything, or some sections, and write the tables, each as soon as it is there."""
     quiet_libraries()
     known = sections(rounds)
-    if only is not None and only not in known:
-        raise typer.BadParameter(f"{only!r} is none of {', '.join(known)}", param_hint="--only")
-    if only is not None:
-        print(render(known[only]()))
-        return
-    tables = [table for name, measure in known.items() if name not in peers.SECTIONS for table in measure()]
-    out.write_text(render(tables), encoding="utf-8")
-    print(out.read_text(encoding="utf-8"))
+    for name in only or ():
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--only")
+    for name in only or [name for name in known if name not in ALONE]:
+        before = os.getloadavg()[0]
+        for title, rows in known[name]():
+            text = section(title, rows, before, os.getloadavg()[0])
+            out.write_text(put(out.read_text(encoding="utf-8") if out.is_file() else "", title, text), encoding="utf-8")
+            print(text, flush=True)
 
 
 def memory() -> list[tuple[str, str]]:
@@ -111,22 +115,31 @@ def memory() -> list[tuple[str, str]]:
     return [*rows, ("8 agents : 2 agents, without the adapters", f"{net[8] / net[2]:.3f}")]
 
 
-def render(tables: list[tuple[str, list[tuple[str, str]]]]) -> str:
-    """The tables as Markdown under the facts of the machine."""
-    names = ["marft", "torch", "transformers", "peft", *filter(find_spec, ("trl", "comlrl"))]
+def section(title: str, rows: Table, before: float, after: float) -> str:
+    """A table as Markdown, with how busy the machine was."""
+    lines = [f"## {title}", "", "| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
+    return "\n".join([*lines, "", f"Load before {before:.1f}, after {after:.1f}.", ""])
+
+
+def put(document: str, title: str, text: str) -> str:
+    """The document with this section in its place, or at the end, under the facts of the machine as it is now."""
+    old = document.split("\n## ")[1:]
+    titles = [chunk.partition("\n")[0] for chunk in old]
+    kept = {name: f"## {chunk.rstrip()}\n" for name, chunk in zip(titles, old, strict=True)}
+    return "\n".join([head(), *(kept | {title: text}).values()])
+
+
+def head() -> str:
+    names = ["marft", "torch", "transformers", "peft", *filter(find_spec, ("trl", "comlrl", "vllm"))]
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     lines = [
         "# Benchmark results",
         "",
         "Made by `make bench`. Medians; read the ratios, the absolute numbers are this machine's.",
         "",
-        f"- machine: {platform.machine()}, {torch.get_num_threads()} threads, no accelerator used; load before "
-        f"{LOAD[0]:.1f}, after {os.getloadavg()[0]:.1f}",
+        f"- machine: {platform.machine()}, {torch.get_num_threads()} threads, no accelerator used",
         f"- versions: Python {platform.python_version()}, {versions}",
     ]
-    for title, rows in tables:
-        lines += ["", f"## {title}", "", "| what | figure |", "|---|---|"]
-        lines += [f"| {what} | {figure} |" for what, figure in rows]
     return "\n".join(lines) + "\n"
 
 
