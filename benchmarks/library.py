@@ -202,9 +202,10 @@ LIBRARIES: dict[str, Callable[[Job, Path], Update]] = {
 }
 
 
-def main(name: str, job: Job, model: Path) -> None:
+def main(name: str, job: Job, model: Path, warm: bool) -> None:
     update = LIBRARIES[name](job, model)
-    update()
+    if warm:
+        update()
     print("ready", flush=True)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -214,4 +215,4 @@ def main(name: str, job: Job, model: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Job(**json.loads(sys.argv[2])), Path(sys.argv[3]))
+    main(sys.argv[1], Job(**json.loads(sys.argv[2])), Path(sys.argv[3]), sys.argv[4] == "warm")
