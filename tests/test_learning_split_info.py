@@ -47,6 +47,6 @@ def test_agents_that_see_a_digit_each_learn_to_tell_it_and_to_add(curve):
 
 
 def test_with_the_channel_cut_they_stay_at_chance(curve):
-    """Updates enough for the others to have passed one half. Five of 288 answers each, nine of them to one deal."""
+    """As many updates as the others need to pass one half; 288 answers each to 16 deals."""
     last = curve("cut", 0, "train.updates=15")[-LAST:]
     assert fmean(last) <= CHANCE + 0.06
