@@ -260,24 +260,30 @@ def of_spiel(game, seat, text):
     return same[0] if len(same) == 1 else UNREAD
 
 
-def answered(text, most=2000):
-    """The last final answer: between the last closing mark and the opening one nearest before it, or in the last box
-    if that is closed, within so many characters, further right. Of both the one that ends last. Never empty."""
+def final(text):
+    """The last marked answer: between the last opening mark with a closing one after it and the first such closing one,
+    or in the last box up to where its braces are even, 2000 characters on at most; of both the one that ends later."""
     found, ends = [], places(text, "</answer>")
-    starts = [at for at in places(text, "<answer>") if ends and at + len("<answer>") <= ends[-1]]
+    starts = [at + len("<answer>") for at in places(text, "<answer>") if ends and at + len("<answer>") <= ends[-1]]
     if starts:
-        found.append((ends[-1], text[starts[-1] + len("<answer>") : ends[-1]]))
+        stop = min(at for at in ends if at >= starts[-1])
+        found.append((stop, trimmed(text[starts[-1] : stop])))
     boxes = places(text, "\\boxed{")
     if boxes:
         begin, depth = boxes[-1] + len("\\boxed{"), 1
-        for at in range(begin, min(len(text), begin + most + 1)):
-            depth += (text[at] == "{") - (text[at] == "}")
+        for at, c in enumerate(text[begin : begin + 2001], begin):
+            depth += (c == "{") - (c == "}")
             if depth == 0:
-                found.append((at, text[begin:at]))
+                found.append((at, trimmed(text[begin:at])))
                 break
-    inner = trimmed(max(found)[1]) if found else ""
-    inner = trimmed(kept(inner, len(inner))) if len(inner) <= most else ""
-    return inner or UNREAD
+    said = max(found)[1] if found else ""
+    return said if 1 <= len(said) <= 2000 else UNREAD
+
+
+def answered(text):
+    """The same, as others are shown it."""
+    said = final(text)
+    return UNREAD if said is UNREAD else trimmed(kept(said, len(said))) or UNREAD
 
 
 def kept(text, limit):
@@ -306,26 +312,6 @@ def of_pipeline(game, seat, text):
         return said
     answer = answered(text)
     return UNREAD if answer is UNREAD else {**said, "answer": answer}
-
-
-def final(text):
-    """The last marked answer: between the last closing mark and the opening mark nearest before it, or in the last box
-    up to where its braces are even, 2000 characters on at most; of both the one that ends later."""
-    found = []
-    ends = places(text, "</answer>")
-    starts = [at for at in places(text, "<answer>") if ends and at + len("<answer>") <= ends[-1]]
-    if starts:
-        found.append((ends[-1], trimmed(text[starts[-1] + len("<answer>") : ends[-1]])))
-    boxes = places(text, "\\boxed{")
-    if boxes:
-        start, depth = boxes[-1] + len("\\boxed{"), 1
-        for at, c in enumerate(text[start : start + 2001], start):
-            depth += (c == "{") - (c == "}")
-            if depth == 0:
-                found.append((at, trimmed(text[start:at])))
-                break
-    said = sorted(found)[-1][1] if found else ""
-    return said if 1 <= len(said) <= 2000 else UNREAD
 
 
 def of_split_info(game, seat, text):
