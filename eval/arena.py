@@ -31,6 +31,7 @@ from marft.game import Player
 from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import base_source
+from marft.publish.load import is_published, published_recipe
 from marft.recipe import load_recipe
 from marft.rollout import FLAT, Plan
 from marft.seeds import derive
@@ -169,8 +170,10 @@ def _remotes(teams: list[Team]) -> dict[str, Remote]:
 
 
 def load_team(name: str, path: Path, recipe: Path | None) -> Team:
-    """A team from a run folder, or with `recipe` from a folder that holds one PEFT folder per agent."""
-    if recipe is None:
+    """A team from a run folder or a published one, or with `recipe` from a folder with one PEFT folder per agent."""
+    if recipe is None and is_published(path):
+        settings, folder = published_recipe(path), path
+    elif recipe is None:
         settings = run_recipe(path)
         newest = latest_checkpoint(path / "checkpoints")
         folder = newest / "adapters" if newest is not None else path / "adapters"

@@ -18,6 +18,7 @@ from rich.console import Console
 from marft import __version__
 from marft.errors import MarftError, RecipeError
 from marft.eval import commands as comparing
+from marft.publish import commands as publishing
 from marft.quiet import quiet_libraries
 from marft.stages import commands as stages
 
@@ -110,6 +111,7 @@ def train(
 
 stages.register(app)
 comparing.register(app)
+publishing.register(app)
 
 
 @app.command("eval")
