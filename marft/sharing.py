@@ -45,7 +45,7 @@ def needed(row: Sequenced) -> int:
 
 def in_order(rows: Sequence[Sequenced], owners: Sequence[int] | None = None) -> list[int]:
     """Row numbers, those that begin alike next to each other; rows of different owners have nothing in common."""
-    keys = [row.ids[: needed(row)].astype(">i8").tobytes() for row in rows]
+    keys = [row.ids[: needed(row)].astype(">u4").tobytes() for row in rows]
     return sorted(range(len(rows)), key=lambda number: (owners[number] if owners else 0, keys[number], number))
 
 
