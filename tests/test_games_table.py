@@ -18,8 +18,8 @@ ALL = sorted(name for name, cls in GAMES.items() if issubclass(cls, TableGame))
 NAMES = [name for name in ALL if name != "deal_or_no_deal" or find_spec("pyspiel")]
 
 
-def test_all_social_dilemmas_and_negotiations_are_registered():
-    assert len(ALL) == 17
+def test_all_games_around_a_table_are_registered():
+    assert len(ALL) == 19
     assert all(GAMES[name].name == name for name in ALL)
 
 
