@@ -1,7 +1,7 @@
 """What stands in for the expert judge of M-GRPO (2511.13288): whether a worker's answer is right for its own sub-task.
 
-The judge of the paper is a language model that reads the sub-agent's work. Sub-tasks of the tiny model have one form, so
-a rule can judge them; with a real model use the reward `judge` with a remote, as the README shows.
+The judge of the paper is a language model that reads the sub-agent's work. Sub-tasks of the tiny model have one form,
+so a rule can judge them; with a real model use the reward `judge` with a remote, as the README shows.
 """
 
 from __future__ import annotations

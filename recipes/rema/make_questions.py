@@ -1,6 +1,6 @@
 """Write questions.jsonl: each asks for the most, the least or the earliest of three different digits.
 
-    python recipes/rema/make_questions.py
+python recipes/rema/make_questions.py
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import random
 from itertools import permutations
 from pathlib import Path
 
-ASKED = {"most": max, "least": min, "earliest": lambda numbers: numbers[0]}
+from players import PLANS, WORDS
+
 COUNT = 900
 
 
 def main() -> None:
-    every = [(word, numbers) for word in ASKED for numbers in permutations(range(10), 3)]
+    every = [(word, numbers) for word in WORDS for numbers in permutations(range(10), 3)]
     drawn = random.Random(0).sample(every, COUNT)
     rows = [
-        {"question": f"{word} of {', '.join(map(str, numbers))}", "answer": str(ASKED[word](numbers))}
+        {"question": f"{word} of {', '.join(map(str, numbers))}", "answer": str(PLANS[WORDS[word]](numbers))}
         for word, numbers in drawn
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
