@@ -9,12 +9,15 @@ from marft.games.text import answer
 
 PLANS = {"Take the largest.": max, "Take the smallest.": min, "Take the first.": lambda numbers: numbers[0]}
 WORDS = {"most": "Take the largest.", "least": "Take the smallest.", "earliest": "Take the first."}
+CONFUSED = {"most": "Take the first.", "least": "Take the largest.", "earliest": "Take the smallest."}
+"""What a planner says who does not know. A word each: were any wrong plan as likely as another, the base would tell the
+words apart so little that no adapter could."""
 KNOWN = 0.5
 """How often a planner knows what to do."""
 
 
 def obedient(view: DialogueView, rng: random.Random) -> str:
-    """As planner it knows the plan or draws one; as reasoner it does what the plan says, right or wrong."""
+    """As planner it knows the plan or confuses two; as reasoner it does what the plan says, right or wrong."""
     if view.phase == "say":
         return _plan(view, rng)
     plan = view.now["texts"][-1]
@@ -30,8 +33,8 @@ def careless(view: DialogueView, rng: random.Random) -> str:
 
 
 def _plan(view: DialogueView, rng: random.Random) -> str:
-    right = WORDS[view.question.split()[0]]
-    return right if rng.random() < KNOWN else rng.choice([plan for plan in PLANS if plan != right])
+    word = view.question.split()[0]
+    return WORDS[word] if rng.random() < KNOWN else CONFUSED[word]
 
 
 def _numbers(view: DialogueView) -> list[int]:
