@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,3 +160,19 @@ def test_calls_of_all_worker_seats_are_brought_to_eight_and_compared_together():
     subs = credit.advantage_U[[1, 2, 4]]
     deviation = ((4 * 0.325**2 + 4 * 0.175**2 + 8 * 0.075**2) / 15) ** 0.5
     assert subs == pytest.approx([0.325 / deviation, -0.175 / deviation, -0.075 / deviation], rel=1e-5)
+
+
+@pytest.mark.parametrize("folder", ["cory", "rema", "coordinator_workers"])
+def test_the_settings_for_a_real_model_are_a_recipe(tmp_path, folder):
+    """As the README has them, with a question file and without the model."""
+    text = (ROOT / "recipes" / folder / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    (name,) = re.findall(r"path: (\w+\.jsonl)", block)
+    rows = [{"question": f"{number} + 1", "answer": number + 1} for number in range(20)]
+    (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    block = block.replace(f"path: {name}", f"path: {tmp_path / name}")
+    block = block.replace("base: ", f"base: {ROOT / 'recipes' / folder}/")
+    (tmp_path / "real.yaml").write_text(block, encoding="utf-8")
+    recipe = load_recipe(tmp_path / "real.yaml")
+    assert recipe.model.dtype == "bfloat16"
+    assert recipe.model.name.startswith("path/to/")
