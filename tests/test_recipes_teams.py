@@ -10,6 +10,7 @@ import pytest
 
 from marft.answers import final_answer
 from marft.credit import assess
+from marft.episode import Episode, Turn
 from marft.games import make_game
 from marft.lookup import load_object
 from marft.recipe import load_recipe
@@ -176,3 +177,17 @@ def test_the_settings_for_a_real_model_are_a_recipe(tmp_path, folder):
     recipe = load_recipe(tmp_path / "real.yaml")
     assert recipe.model.dtype == "bfloat16"
     assert recipe.model.name.startswith("path/to/")
+
+
+def test_the_judge_pays_each_call_at_the_step_that_answered_it():
+    judge = load_object(f"{JUDGE}:sub_task_done", "test")
+    parts = ["largest of 3, 8", "largest of 1"]
+    turns = [
+        Turn("coordinator", 0, 0, "main", "", action={"say": "", "calls": parts}),
+        Turn("worker1", 1, 0, "sub", "", action={"say": "", "answer": "1"}, marks={"role": "sub", "call": 1}),
+        Turn("worker2", 1, 1, "sub", "", action={"say": "", "answer": "1"}, marks={"role": "sub", "call": 2}),
+        Turn("coordinator", 2, 0, "main", "", action={"say": "", "answer": "8"}),
+    ]
+    seats = ("coordinator", "worker1", "worker2", "worker3")
+    episode = Episode("e", "pipeline", seats, {}, 0, 0, 0, turns=turns, rewards=[{}, {}, {}], facts={"answer": "8"})
+    assert judge(episode) == {seat: [0, float(seat == "worker2"), 0] for seat in seats}
