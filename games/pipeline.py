@@ -258,7 +258,9 @@ class Pipeline(DialogueGame):
         return {"role": self._roles[seat], **call}
 
     def view(self, seat: str) -> DialogueView:
-        """now: role; says, texts of the role's own; until, the word that ends its loop; subtask; calls, how many."""
+        """now: role; says, texts of the role's own; until, the word that ends its loop; subtask; calls, how many;
+        texts, what it was shown of the others.
+        """
         name = self.plan.role_of[seat]
         role = self.plan.roles[name]
         back = self._results.get(seat, ())
@@ -271,6 +273,7 @@ class Pipeline(DialogueGame):
             "until": self.plan.loops[number].until if number is not None else None,
             "subtask": self._at_work[seat][1] if seat in self._at_work else None,
             "calls": role.max_calls if self.may_call(seat) else 0,
+            "texts": tuple(text for _, text in back) or tuple(self._texts[one] for one in seen),
         }
         phase = "call" if now["calls"] else "answer" if self.answers_asked(seat) else "say"
         question = self.task.question if role.question else ""

@@ -270,9 +270,7 @@ def check_names(recipe: Recipe) -> None:
         _check_remote(name, remote)
     for key, model in models_of(recipe).items():
         for name in model.tiny.players:
-            if name not in game.players:
-                known = nearest(name, game.players)
-                raise RecipeError(f"{key}.tiny.players.{name}: {game.name} has no such player{known}")
+            load_player(game, name, f"{key}.tiny.players.{name}")
     seated = set()
     for key, policy in recipe.policies.items():
         for name in (policy.agent, policy.past):

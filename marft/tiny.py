@@ -2,8 +2,9 @@
 
 Both come from a seed. The tokenizer is a byte-level BPE learned from rendered play of the recipe's game; the model is
 warmed up on the play of its scripted players, drawn at random for every seat, all alike or by the weights of
-`model.tiny.players`, which shape the prior. The players must differ in kind: with coin-flip play alone the output rows
-of the two move tokens stay nearly equal, and no adapter can push a move's probability far from one half.
+`model.tiny.players`, which shape the prior and may name players of the user's own. The players must differ in kind:
+with coin-flip play alone the output rows of the two move tokens stay nearly equal, and no adapter can push a move's
+probability far from one half.
 
 The result is a plain model folder in the cache (`MARFT_CACHE`, else ~/.cache/marft), keyed by everything it depends on.
 
@@ -33,6 +34,7 @@ from marft.errors import ModelError
 from marft.files import replace_folder
 from marft.game import Game, Message
 from marft.games import make_game
+from marft.recipe import load_player
 from marft.seeds import derive
 
 log = logging.getLogger(__name__)
@@ -80,24 +82,33 @@ def tiny_folder(recipe: Recipe) -> Path:
     """Where the tiny model of this recipe is cached."""
     players = sorted(make_game(recipe.game.name, recipe.game.options).players)
     key = {"format": FORMAT, "tiny": recipe.model.tiny.model_dump(), "game": recipe.game.model_dump()}
-    key |= {"players": players}
+    key |= {"players": players} | _own_files(recipe.model.tiny)
     digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
     root = Path(os.environ.get("MARFT_CACHE") or Path.home() / ".cache" / "marft")
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in recipe.game.name)
     return root / f"tiny-{safe}-{digest}"
 
 
+def _own_files(settings: Tiny) -> dict[str, dict[str, str]]:
+    """The files that hold players of the user's own, by their content: a changed player makes another model."""
+    places = {name.rpartition(":")[0] for name in settings.players if ":" in name}
+    texts = {place: Path(place).read_bytes() for place in sorted(places) if Path(place).is_file()}
+    found = {place: hashlib.blake2b(text, digest_size=8).hexdigest() for place, text in texts.items()}
+    return {"files": found} if found else {}
+
+
 def scripted_play(game: Game, settings: Tiny) -> list[Script]:
     """Both sides of `warmup_episodes` episodes between players drawn at random."""
-    if not game.players:
+    if not game.players and not settings.players:
         raise ModelError(f"model: tiny needs scripted players to learn the format of {game.name} from; it has none")
     names = sorted(settings.players or game.players)
+    known = {name: load_player(game, name, f"model.tiny.players.{name}") for name in names}
     weights = [settings.players[name] for name in names] if settings.players else None
     scripts = []
     for number in range(settings.warmup_episodes):
         rng = random.Random(derive(settings.seed, "warmup", number))
         drawn = rng.choices(names, weights, k=len(game.seats)) if weights else [rng.choice(names) for _ in game.seats]
-        players = {seat: game.players[name] for seat, name in zip(game.seats, drawn, strict=True)}
+        players = {seat: known[name] for seat, name in zip(game.seats, drawn, strict=True)}
         sides: dict[str, Script] = {seat: [] for seat in game.seats}
         game.reset(derive(settings.seed, "instance", number))
         while seats := game.acting():

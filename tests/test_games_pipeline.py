@@ -127,6 +127,17 @@ def test_two_loops_in_a_row_count_for_themselves():
     assert order(game, "stop") == [("a",)] * 2 + [("b",)]
 
 
+def test_a_player_is_told_the_texts_that_its_seat_was_shown():
+    game = begun("planner_executor")
+    assert game.view("planner").now["texts"] == ()
+    game.act({"planner": "Look twice."})
+    assert game.view("executor").now["texts"] == ("Look twice.",)
+    game = begun("coordinator_workers")
+    game.act({"coordinator": "<call>one</call>"})
+    game.act({"worker1": "it is <answer>5</answer>"})
+    assert game.view("coordinator").now["texts"] == ("it is <answer>5</answer>",)
+
+
 def test_sub_agents_are_called_as_often_as_the_coordinator_says():
     game = begun("coordinator_workers")
     question = game.facts()["question"]

@@ -223,6 +223,7 @@ def test_an_unknown_key_like_no_other_lists_the_known_ones():
         ({"agents": {"alice": {}, "bob": {}, "carol": {}}}, ["agents.carol", "fills no seat", "name it in team"]),
         ({"model": {"tiny": {"hidden": 50}}}, ["model.tiny", "50", "multiple of 2 * heads = 8"]),
         ({"model": {"tiny": {"players": {"AlD": 2}}}}, ["model.tiny.players.AlD", "did you mean 'AllD'"]),
+        ({"model": {"tiny": {"players": {"none.py:mine": 2}}}}, ["model.tiny.players.none.py:mine", "no file none.py"]),
         ({"model": {"tiny": {"players": {"AllD": 2, "TFT": -1}}}}, ["model.tiny", "0 or more", "'TFT': -1"]),
         ({"model": {"tiny": {"players": {"AllD": 0}}}}, ["model.tiny", "not all 0"]),
         ({"team": {"alice": {"agent": "alice", "frozen": "base"}, "bob": "bob"}}, ["team.alice", "exactly one of"]),

@@ -75,6 +75,21 @@ def test_another_set_of_players_is_another_model(make_recipe, monkeypatch):
     assert tiny.tiny_folder(make_recipe()) != before
 
 
+def test_a_player_of_ones_own_speaks_in_the_warm_up_and_its_file_tells_models_apart(make_recipe, tmp_path):
+    from marft import tiny
+    from marft.games import make_game
+
+    file = tmp_path / "mine.py"
+    file.write_text("def mine(view, rng):\n    return '<B>'\n")
+    recipe = make_recipe(model={"tiny": {"players": {f"{file}:mine": 1}}})
+    scripts = tiny.scripted_play(make_game(recipe.game.name, recipe.game.options), recipe.model.tiny)
+    assert {said for script in scripts for _, said in script} == {"<B>"}
+    before = tiny.tiny_folder(recipe)
+    assert tiny.tiny_folder(recipe) == before
+    file.write_text("def mine(view, rng):\n    return '<A>'\n")
+    assert tiny.tiny_folder(recipe) != before
+
+
 def test_building_leaves_the_global_random_state_alone(cache, make_recipe):
     import torch
 

@@ -23,7 +23,9 @@ class Tiny(Strict):
     seed: int = Field(0, ge=0)
     warmup_episodes: int = Field(512, ge=8, description="scripted episodes to learn the game's format from")
     players: dict[str, float] = Field(
-        default_factory=dict, description="weights of the scripted players who are drawn for them; default: all alike"
+        default_factory=dict,
+        description="weights of the scripted players who are drawn for them, by name or path.py:function; default: "
+        "all of the game's alike",
     )
     warmup_steps: int = Field(300, ge=0)
     warmup_batch: int = Field(64, ge=1, description="rows per warm-up step")
