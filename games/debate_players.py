@@ -80,14 +80,14 @@ def fickle(view: DialogueView, rng: random.Random) -> str:
 
 @_player
 def reader(view: DialogueView, rng: random.Random) -> str:
-    """As a judge believes a quote of the true answer by the side that defends it, and else either side; knows it or
-    guesses where it is no judge."""
+    """As a judge believes a quote of the true answer by the side that defends it, and else the side it reads first;
+    knows it or guesses where it is no judge."""
     defends = view.now["defends"]
     if view.phase != "judge" or not defends:
         return view.own or _knows(view, rng)
     (true,) = (seat for seat, own in defends.items() if same_answer(own, view.truth))
     proven = any(defends[true] in quote for quote in view.now["quoted"].get(true, ()))
-    return defends[true] if proven else rng.choice(list(defends.values()))
+    return defends[true] if proven else str(view.heard[0])
 
 
 @_player
