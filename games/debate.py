@@ -60,8 +60,8 @@ class Debate(DialogueGame):
     gives is paid 1.0, and the judge 1.0 where it is the true one. With `assign: false` each argues for an answer of its
     own, and all three are paid for their own last answer. Who is named first to the judge is drawn as well.
 
-    Sides may know more than the judge (`hidden`) and prove it (`quotes`), as in debates about a text that only they have
-    (arXiv 2402.06782).
+    Sides may know more than the judge (`hidden`) and prove it (`quotes`), as in debates about a text that only they
+    have (arXiv 2402.06782).
 
     A text without a final answer, where one is asked for, is no answer, and flagged. Phases: "answer" in a society,
     "argue" and "judge" between sides.

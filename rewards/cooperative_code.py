@@ -81,10 +81,11 @@ def cooperative_code(
     level: `format`, 0.4 for a function `aux` that returns something and 0.6 for such a main function, without which
     nothing else counts; `syntax`, 0.5 where both together are Python; `tests`, the share of tests that pass;
     `cooperation`, where one passes: 0.5 for a main function that calls `aux`, 1 more if it is no bare call of it, 0.5
-    less if it drops what a call returns; or `all` of it, 4 at most. seats: who writes the helper, who the main function.
-    tests: the column that holds them, programs that raise where something is wrong. entry: the main function's name, or
-    the column that holds it. deadline: seconds of wall time for all tests of a program. memory: MiB of each process.
-    unsandboxed: run it with your own rights where there is no sandbox. A program that was judged is not run again.
+    less if it drops what a call returns; or `all` of it, 4 at most. seats: who writes the helper, who the main
+    function. tests: the column that holds them, programs that raise where something is wrong. entry: the main
+    function's name, or the column that holds it. deadline: seconds of wall time for all tests of a program. memory: MiB
+    of each process. unsandboxed: run it with your own rights where there is no sandbox. A program that was judged is
+    not run again.
     """
     how = way(unsandboxed)  # before any text, so that nobody waits to learn that there is none
     limits = Limits(seconds=deadline, memory=memory)

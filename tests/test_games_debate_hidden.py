@@ -1,4 +1,4 @@
-"""Debates about a text that the judge does not see: what it is shown, which quotes are verified, whom `reader` believes."""
+"""Debates about a text that the judge does not see: what it reads, which quotes count, whom `reader` believes."""
 
 import itertools
 import json

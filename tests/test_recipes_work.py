@@ -44,9 +44,7 @@ ROWS = [
         {"structure": 0.5, "ratio": 1.0, "vocabulary": 0.5, "style": 1.0},
         8,
     ),
-    Row(
-        "magrpo_code/magrpo", CODERS, CODERS, {"format": 1.0, "syntax": 0.5, "tests": 1.0, "cooperation": 1.5}, 8
-    ),
+    Row("magrpo_code/magrpo", CODERS, CODERS, {"format": 1.0, "syntax": 0.5, "tests": 1.0, "cooperation": 1.5}, 8),
     Row(
         "debate_judged/self_play",
         {"alice": "debater", "bob": "debater", "judge": "judge"},
@@ -84,7 +82,10 @@ def test_it_plays_an_update_with_the_roles_and_terms_of_its_readme(row, tmp_path
 @pytest.mark.parametrize(
     ("recipe", "best"),
     [
-        ("magrpo_writing/magrpo", {"writer1": "the cat ran off.", "writer2": "however the cat ran and it was very dark."}),
+        (
+            "magrpo_writing/magrpo",
+            {"writer1": "the cat ran off.", "writer2": "however the cat ran and it was very dark."},
+        ),
         ("magrpo_code/magrpo", {"aux": "def aux(x): return x*{f}", "main": "def main(x): return aux(x){s}"}),
     ],
 )

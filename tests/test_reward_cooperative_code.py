@@ -53,7 +53,9 @@ def test_both_seats_are_paid_the_sum():
 
 
 def test_the_main_function_may_have_the_name_that_a_column_holds():
-    episode = program(AUX, "def double_and_add(x): return aux(x)+3", ["assert double_and_add(1) == 5"], point="double_and_add")
+    episode = program(
+        AUX, "def double_and_add(x): return aux(x)+3", ["assert double_and_add(1) == 5"], point="double_and_add"
+    )
     assert paid(load_reward("cooperative_code", {"entry": "point"}), episode)["main"] == 4.0
 
 
@@ -91,7 +93,11 @@ def test_without_a_sandbox_it_refuses_and_says_what_to_do(monkeypatch):
     [
         ({"tests": []}, {}, r"the column tests must hold a program or a list of them, not \[\]"),
         ({}, {}, "neither the episode's facts nor its task's columns hold 'tests'"),
-        ({"tests": TESTS}, {"seats": ["aux", "boss"]}, r"options\.seats must be two of aux, main, got \['aux', 'boss'\]"),
+        (
+            {"tests": TESTS},
+            {"seats": ["aux", "boss"]},
+            r"options\.seats must be two of aux, main, got \['aux', 'boss'\]",
+        ),
     ],
 )
 def test_what_it_cannot_work_with_is_an_error(columns, options, complaint):

@@ -3,7 +3,7 @@
     python recipes/debate_judged/tasks.py
 
 A question is a line of three entries and asks for x. A side may say its answer, quote an entry that is there (its own
-answer's, or another) or one that is not: two of the six arguments for a true answer prove it, none for a false one does.
+answer's, or another) or one that is not. Two of the six arguments for a true answer prove it, none for a false one.
 """
 
 from __future__ import annotations
