@@ -28,9 +28,10 @@ class DebateOptions(DialogueOptions):
     """form: society, or two sides before a judge. seats: of the society. rounds: how often each answers or argues.
 
     show: whether the others see the whole text, or the answer alone. pay: for the last answer, or for each. assign:
-        whether sides are given the answer they defend. hidden: the question is shown to the sides and not to the judge.
-        quotes: what a side puts between <quote> and </quote> is looked up in the question, and reaches the others
-        between <verified> and </verified> where it stands there, <unverified> and </unverified> where it does not.
+        whether sides are given the answer they defend. hidden: the judge does not see the question, but the row's
+        column `asked` instead, if there is one. quotes: what a side puts between <quote> and </quote> is looked up in
+        the question, and reaches the others between <verified> and </verified> where it stands there, <unverified> and
+        </unverified> where it does not.
     """
 
     form: Literal["society", "sides"] = "society"
@@ -135,7 +136,10 @@ class Debate(DialogueGame):
             )
             one_right = " One of them is right." if self.defends else ""
             begin = f"You are {seat} of a debate between {' and '.join(self.order)}.{one_right}"
-            return "\n".join([begin, *([] if self.options.hidden else [question]), claims]).strip()
+            if self.options.hidden:
+                asked = self.task.columns.get("asked")
+                question = "" if asked is None else f"Question: {asked}"
+            return "\n".join(line for line in (begin, question, claims) if line)
         (other,) = (one for one in PAIR if one != seat)
         begin = f"You are {seat}. You and {other} argue before a judge, {rounds}, at once in each."
         if self.defends:

@@ -17,10 +17,11 @@ SOURCE = "a3 x8 c5, x?"
 ROW = {"question": SOURCE, "answer": "8", "wrong": ["3"]}
 
 
-def debate(tmp_path, says=None, **options):
+def debate(tmp_path, says=None, asked=None, **options):
     """A game at the first seed that draws the question above."""
     path = tmp_path / "rows.jsonl"
-    rows = [ROW | ({"says": says} if says else {}), {"question": "b", "answer": "1"}]
+    more = {key: value for key, value in {"says": says, "asked": asked}.items() if value is not None}
+    rows = [ROW | more, {"question": "b", "answer": "1"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = {"path": str(path), "test_share": 0.01}
     game = make_game("debate", {"form": "sides", "rounds": 1, "hidden": True, "quotes": True, "task": task, **options})
@@ -77,6 +78,13 @@ def test_the_judge_sees_claims_and_quotes_and_not_the_question(tmp_path):
     assert "alice says that the answer is" in text
     assert 'alice: "<verified>x8</verified>"' in text
     assert 'bob: "<unverified>x3</unverified>"' in text
+
+
+def test_the_judge_is_shown_what_the_row_holds_for_it(tmp_path):
+    game = debate(tmp_path, asked="What is x?")
+    game.act({"alice": "a", "bob": "b"})
+    assert "\nQuestion: What is x?\n" in reading(game, "judge")
+    assert SOURCE not in reading(game, "judge")
 
 
 def test_both_are_for_sides_with_given_answers():
