@@ -14,7 +14,7 @@ from pathlib import Path
 
 TRIED = (0, 1, 5)
 """Arguments of the tests."""
-SMALL = 4
+SMALL = 3
 """The largest small number."""
 
 
@@ -46,7 +46,7 @@ def row(factor: int, sign: str, shift: int) -> dict[str, object]:
 
 def main() -> None:
     """Write the tasks beside this file."""
-    rows = [row(factor, sign, shift) for factor in range(2, 8) for sign in "+-" for shift in range(1, 8)]
+    rows = [row(factor, sign, shift) for factor in range(2, 6) for sign in "+-" for shift in range(1, 6)]
     place = Path(__file__).with_name("tasks.jsonl")
     place.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
 
