@@ -3,7 +3,9 @@
     python recipes/debate_judged/tasks.py
 
 A question is a line of three entries and asks for x. A side may say its answer, quote an entry that is there (its own
-answer's, or another) or one that is not. Two of the six arguments for a true answer prove it, none for a false one.
+answer's, or another) or one that is not. Of the six arguments for a true answer three prove it where it is below 5, and
+else one; none for a false one does. A choice that depended on nothing would leave a model in which no adapter can move
+it.
 """
 
 from __future__ import annotations
@@ -23,8 +25,13 @@ def row(rng: random.Random) -> dict[str, object]:
     says = {}
     for name, value in values.items():
         other, third = rng.sample([one for one in names if one != name], 2)
-        quotes = [f"{name}{value}", f"{name}{value}", f"{third}{values[third]}", f"{other}{value}"]
-        says[value] = [f"It is {value}."] * 2 + [f"<quote>{quote}</quote>" for quote in quotes]
+        claim, proof, aside, lie = (
+            f"It is {value}.",
+            *(f"<quote>{quote}</quote>" for quote in (f"{name}{value}", f"{third}{values[third]}", f"{other}{value}")),
+        )
+        says[value] = (
+            [claim, proof, proof, proof, aside, lie] if value < "5" else [claim, claim, claim, proof, aside, lie]
+        )
     question = " ".join(f"{name}{values[name]}" for name in order) + ", x?"
     return {"question": question, "answer": values["x"], "wrong": [values[one] for one in names[:2]], "says": says}
 
