@@ -1,6 +1,7 @@
 """Recipes of teams that write, program and argue: each loads, plays one small update, and pays whom its README says."""
 
 import json
+import random
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,3 +135,15 @@ def test_both_sides_may_have_the_truth_and_the_judge_sees_neither_line_nor_answe
         (message,) = game.observe("judge")
         assert facts["question"] not in message.text
     assert true == {(one, first) for one in ("alice", "bob") for first in ("alice", "bob")}
+
+
+@pytest.mark.parametrize("recipe", ["magrpo_writing/magrpo", "magrpo_code/magrpo"])
+def test_scripted_players_say_what_the_task_holds_for_their_seat(recipe):
+    loaded = load_recipe(ROOT / "recipes" / f"{recipe}.yaml")
+    game = make_game(loaded.game.name, loaded.game.options)
+    said = {seat: set() for seat in game.seats}
+    for seed in range(60):
+        game.reset(0)
+        for seat in game.seats:
+            said[seat].add(game.players["shaky"](game.view(seat), random.Random(seed)))
+    assert said == {seat: set(texts) for seat, texts in game.facts()["columns"]["says"].items()}
