@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from marft.answers import same_answer
 from marft.errors import GameError, RecipeError
@@ -14,6 +14,7 @@ from marft.game import Message, StepResult
 from marft.games.debate_metrics import measure
 from marft.games.debate_players import PLAYERS
 from marft.games.dialogue import FORM, DialogueGame, DialogueOptions, DialogueView, one_message, reads
+from marft.games.quotes import checked
 from marft.games.table import PAIR, many_seats
 from marft.games.text import count, quotable
 
@@ -27,7 +28,10 @@ class DebateOptions(DialogueOptions):
     """form: society, or two sides before a judge. seats: of the society. rounds: how often each answers or argues.
 
     show: whether the others see the whole text, or the answer alone. pay: for the last answer, or for each. assign:
-        whether sides are given the answer they defend.
+        whether sides are given the answer they defend. hidden: the judge does not see the question, but the row's
+        column `asked` instead, if there is one. quotes: what a side puts between <quote> and </quote> is looked up in
+        the question, and reaches the others between <verified> and </verified> where it stands there, <unverified> and
+        </unverified> where it does not.
     """
 
     form: Literal["society", "sides"] = "society"
@@ -36,6 +40,15 @@ class DebateOptions(DialogueOptions):
     show: Literal["text", "answer"] = "text"
     pay: Literal["last", "each"] = "last"
     assign: bool = True
+    hidden: bool = False
+    quotes: bool = False
+
+    @model_validator(mode="after")
+    def _for_sides(self) -> DebateOptions:
+        for key in ("hidden", "quotes"):
+            if getattr(self, key) and (self.form != "sides" or not self.assign):
+                raise ValueError(f"{key} is for sides with given answers: set form sides and assign true")
+        return self
 
 
 class Debate(DialogueGame):
@@ -47,6 +60,9 @@ class Debate(DialogueGame):
     to defend, one of them true; which is whose is drawn, and the judge is not told. The side whose answer the judge
     gives is paid 1.0, and the judge 1.0 where it is the true one. With `assign: false` each argues for an answer of its
     own, and all three are paid for their own last answer. Who is named first to the judge is drawn as well.
+
+    Sides may know more than the judge (`hidden`) and prove it (`quotes`), as in debates about a text that only they
+    have (arXiv 2402.06782).
 
     A text without a final answer, where one is asked for, is no answer, and flagged. Phases: "answer" in a society,
     "argue" and "judge" between sides.
@@ -72,6 +88,7 @@ class Debate(DialogueGame):
         self.phase = "answer" if self.society else "argue"
         self._turn = self.debaters
         self._texts: dict[str, str] = {}
+        self._quoted: dict[str, tuple[str, ...]] = {}  # side -> what it last quoted that stands in the question
         self._answers: dict[str, str | None] = {}
         self.defends: dict[str, str] = {}
         self.order = PAIR
@@ -119,13 +136,18 @@ class Debate(DialogueGame):
             )
             one_right = " One of them is right." if self.defends else ""
             begin = f"You are {seat} of a debate between {' and '.join(self.order)}.{one_right}"
-            return f"{begin}\n{question}\n{claims}".strip()
+            if self.options.hidden:
+                asked = self.task.columns.get("asked")
+                question = "" if asked is None else f"Question: {asked}"
+            return "\n".join(line for line in (begin, question, claims) if line)
         (other,) = (one for one in PAIR if one != seat)
         begin = f"You are {seat}. You and {other} argue before a judge, {rounds}, at once in each."
         if self.defends:
             own, theirs = self.defends[seat], self.defends[other]
+            hidden = " The judge does not see the question." if self.options.hidden else ""
+            quotes = " Quote it as <quote>…</quote>: quotes are checked." if self.options.quotes else ""
             return (
-                f"{begin} You earn 1 if the judge answers as you say. Be short.\n{question}\n"
+                f"{begin} You earn 1 if the judge answers as you say. Be short.{hidden}{quotes}\n{question}\n"
                 f"You say that the answer is {own}, {other} that it is {theirs}."
             )
         return f"{begin} A right last answer earns 1. Be short, and end with your answer as {FORM}.\n{question}"
@@ -143,6 +165,8 @@ class Debate(DialogueGame):
     def _play(self, texts: Mapping[str, str]) -> StepResult:
         o, free = self.options, self.phase == "argue" and self._assigned
         self._texts = self._texts | {seat: quotable(text, o.message_limit) for seat, text in texts.items()}
+        for seat in PAIR if free and o.quotes else ():
+            self._texts[seat], self._quoted[seat] = checked(self._texts[seat], self.task.question)
         answers = {} if free else {seat: reads(text) for seat, text in texts.items()}
         self._answers = self._answers | answers
         actions = {seat: {"say": self._texts[seat]} for seat in texts}
@@ -174,12 +198,17 @@ class Debate(DialogueGame):
         return {seat: JUDGE if seat == JUDGE else "debater" for seat in self.seats}
 
     def view(self, seat: str) -> DialogueView:
-        """now: defends, the answer that each side defends; round, from 0; role."""
+        """now: defends, the answer that each side defends; round, from 0; role; quoted, what each side last quoted that
+        was found; says, arguments for the own answer, from the task's column `says`, {answer: texts}.
+        """
         names = self.order if seat == JUDGE else self.debaters
         heard = tuple(
             self.defends.get(one, self._answers.get(one)) for one in names if one != seat and one in self._texts
         )
+        given = self.task.columns.get("says")
+        says = given.get(self.defends.get(seat), ()) if isinstance(given, Mapping) else ()
         now = {"defends": self.defends, "round": self.clock, "role": self.roles()[seat]}
+        now |= {"quoted": self._quoted, "says": says}
         task, guesses = self.task, self.tasks.answers
         own = self._answers.get(seat)
         return DialogueView(seat, self.seats, self.phase, task.question, task.answer, guesses, heard, own, now)

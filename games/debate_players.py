@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from marft.answers import same_answer
 from marft.game import Player
 from marft.games.debate_metrics import majority
 from marft.games.dialogue import DialogueView, wrong_guess
@@ -19,11 +20,13 @@ KNOWN = 0.6
 
 
 def _player(choose: Callable[[DialogueView, random.Random], str]) -> Player:
-    """A player from a function that chooses an answer. A side that was given one says it, whoever it is."""
+    """A player from a function that chooses an answer. A side that was given one argues for it, whoever it is: by what
+    the task's column `says` holds, or else it just says it."""
 
     def play(view: DialogueView, rng: random.Random) -> str:
         if view.phase == "argue" and view.now["defends"]:
-            return f"It is {view.now['defends'][view.seat]}."
+            says = view.now["says"]
+            return rng.choice(says) if says else f"It is {view.now['defends'][view.seat]}."
         return answer(choose(view, rng))
 
     play.__name__ = choose.__name__
@@ -76,6 +79,18 @@ def fickle(view: DialogueView, rng: random.Random) -> str:
 
 
 @_player
+def reader(view: DialogueView, rng: random.Random) -> str:
+    """As a judge believes a quote of the true answer by the side that defends it, and else the side it reads first;
+    knows it or guesses where it is no judge."""
+    defends = view.now["defends"]
+    if view.phase != "judge" or not defends:
+        return view.own or _knows(view, rng)
+    (true,) = (seat for seat, own in defends.items() if same_answer(own, view.truth))
+    proven = any(defends[true] in quote for quote in view.now["quoted"].get(true, ()))
+    return defends[true] if proven else str(view.heard[0])
+
+
+@_player
 def erratic(view: DialogueView, rng: random.Random) -> str:
     """Any answer that questions of this set have."""
     return rng.choice(view.guesses) if view.guesses else "0"
@@ -88,5 +103,6 @@ PLAYERS = {
     "follower": follower,
     "swayed": swayed,
     "fickle": fickle,
+    "reader": reader,
     "random": erratic,
 }

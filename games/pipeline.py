@@ -258,8 +258,8 @@ class Pipeline(DialogueGame):
         return {"role": self._roles[seat], **call}
 
     def view(self, seat: str) -> DialogueView:
-        """now: role; says, texts of the role's own; until, the word that ends its loop; subtask; calls, how many;
-        texts, what it was shown of the others.
+        """now: role; says, texts it may say, the role's or the task's; until, the word that ends its loop; subtask;
+        calls, how many; texts, what it was shown of the others.
         """
         name = self.plan.role_of[seat]
         role = self.plan.roles[name]
@@ -269,7 +269,7 @@ class Pipeline(DialogueGame):
         number = self.plan.loop_at.get(name)
         now = {
             "role": name,
-            "says": role.says,
+            "says": self._lines(seat, name),
             "until": self.plan.loops[number].until if number is not None else None,
             "subtask": self._at_work[seat][1] if seat in self._at_work else None,
             "calls": role.max_calls if self.may_call(seat) else 0,
@@ -279,6 +279,13 @@ class Pipeline(DialogueGame):
         question = self.task.question if role.question else ""
         guesses, own = self.tasks.answers, self._answers.get(seat)
         return DialogueView(seat, self.seats, phase, question, self.task.answer, guesses, heard, own, now)
+
+    def _lines(self, seat: str, role: str) -> Sequence[str]:
+        """What scripted players may say here: the role's own `says`, else what the task's column `says` holds for the
+        seat or the role."""
+        given = self.task.columns.get("says")
+        given = given if isinstance(given, Mapping) else {}
+        return self.plan.roles[role].says or given.get(seat) or given.get(role) or ()
 
     def facts(self) -> dict[str, Any]:
         """final: the seats of the final answers. asked: the seats whose texts had to hold an answer."""

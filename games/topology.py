@@ -38,7 +38,8 @@ class Role(_Part):
     again: the prompt when it speaks once more; default what is new to it. answer: whether its text must hold a final
     answer; default where it is the pipeline's. calls: the role whose seats it may hand sub-tasks to. max_calls: at
     once. call_rounds: how often. group: the functional group that credit sees, default the role's name. says: what
-    scripted players may say in it, beside an answer.
+    scripted players may say in it, beside an answer; default what the task's column `says`, {role or seat: texts},
+    holds.
     """
 
     after: tuple[str, ...] = ()

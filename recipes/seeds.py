@@ -3,9 +3,11 @@
     python recipes/seeds.py recipes/prisoners_dilemma/naive.yaml recipes/prisoners_dilemma/ad_align.yaml \\
         --seeds 5 --row cooperation --row return@TFT --curve cooperation --figure curves.svg --out runs/seeds
 
-A row is METRIC, of self-play, or METRIC@PLAYER, against that scripted player. As row and as curve, nash_conv is the
-exact NashConv of `marft exploit`; its curve has a point per checkpoint that the recipe keeps. Runs and evaluations that
-are already done are taken as they are, and a run that was interrupted goes on, so the call can be repeated.
+A row is METRIC, of self-play, or METRIC@PLAYER, against that scripted player, or reward/NAME, what that term of the
+recipe pays a seat for an episode of self-play. As row and as curve, nash_conv is the exact NashConv of `marft exploit`;
+its curve has a point per checkpoint that the recipe keeps. The curve of reward/NAME is what training logs, the sum over
+the seats (`--scale`). Runs and evaluations that are already done are taken as they are, and a run that was interrupted
+goes on, so the call can be repeated.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Annotated, Any
 
 import matplotlib
@@ -26,19 +28,23 @@ import typer
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from marft.config import Recipe
+from marft.episode import Episode, finished
 from marft.eval.arena import evaluate
 from marft.eval.text_policy import exploitability_by_update, exploitability_of
 from marft.quiet import quiet_libraries
 from marft.recipe import load_recipe
-from marft.report.names import name_of
-from marft.train.folder import read_metrics
+from marft.report.names import label_of, name_of
+from marft.store import read_episodes
+from marft.train.folder import read_metrics, run_recipe
 from marft.train.loop import train
+from marft.train.rewarding import score_all, terms_of
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "marft"
 from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
 
 NASH_CONV = "nash_conv"
+REWARD = "reward/"
 COLOURS = ("#c2410c", "#1d6fb8", "#15803d", "#7e22ce", "#a16207")
 
 
@@ -94,9 +100,21 @@ def evaluated(folder: Path, rows: Sequence[str], episodes: int) -> dict[str, Any
         evaluate({folder.parent.name: folder}, place, against=players, episodes=episodes)
     pairs = json.loads((place / "results.json").read_text(encoding="utf-8"))["pairs"]
     found = {one["opponent"]: {key: value["mean"] for key, value in one["metrics"].items()} for one in pairs}
+    if any(row.startswith(REWARD) for row in rows):
+        found["self"] |= rewards_of(folder, finished(list(read_episodes(place)))[:episodes])
     if NASH_CONV in rows:
         found["self"][NASH_CONV] = exploitability_of(folder).nash_conv
     return found
+
+
+def rewards_of(folder: Path, played: Sequence[Episode]) -> dict[str, float]:
+    """What the recipe's own terms pay a seat on average for an episode, before their weights."""
+    terms = {name: term._replace(weight=1.0) for name, term in terms_of(run_recipe(folder)).items()}
+    score_all(played, terms)
+    return {
+        f"{REWARD}{name}": fmean(math.fsum(steps) for one in played for steps in one.terms[name].values())
+        for name in terms
+    }
 
 
 def tabulate(results: Mapping[str, Sequence[Mapping[str, Any]]], rows: Sequence[str]) -> str:
@@ -106,7 +124,8 @@ def tabulate(results: Mapping[str, Sequence[Mapping[str, Any]]], rows: Sequence[
     lines.append("|---" * (len(results) + 1) + "|")
     for text in rows:
         metric, _, player = text.partition("@")
-        title = name_of(metric).replace("|", "\\|") + (f" against {player}" if player else "")
+        naming = label_of if metric.startswith(REWARD) else name_of
+        title = naming(metric).replace("|", "\\|") + (f" against {player}" if player else "")
         lines.append(f"| {title} | " + " | ".join(cell(found, metric, player) for found in results.values()) + " |")
     return "\n".join(lines) + "\n"
 
@@ -153,7 +172,8 @@ def by_update(folder: Path, metric: str) -> dict[int, float]:
     """A metric of a run by the number of updates made when it was measured."""
     if metric == NASH_CONV:
         return {update: found.nash_conv for update, found in exploitability_by_update(folder).items()}
-    return {line["update"]: line[f"game/{metric}"] for line in read_metrics(folder / "metrics.jsonl")}
+    key = metric if metric.startswith(REWARD) else f"game/{metric}"
+    return {line["update"]: line[key] for line in read_metrics(folder / "metrics.jsonl")}
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from marft.errors import RecipeError
 from marft.lookup import explain, load_object, nearest
 from marft.rewards import grading
 from marft.rewards.apart import apart
+from marft.rewards.cooperative_code import cooperative_code
 from marft.rewards.exact_match import exact_match
 from marft.rewards.format import format_marks, invalid_answer, length
 from marft.rewards.information_gain import information_gain
@@ -37,6 +38,7 @@ from marft.rewards.reasoning_gym import reasoning_gym
 from marft.rewards.similarity import similarity
 from marft.rewards.trl_form import from_trl, is_trl, takes
 from marft.rewards.unit_tests import unit_tests
+from marft.rewards.writing import writing
 
 if TYPE_CHECKING:
     from marft.episode import Episode
@@ -51,6 +53,8 @@ REWARDS: dict[str, Callable[..., Any]] = {
     "math_verify": math_verify,
     "reasoning_gym": reasoning_gym,
     "unit_tests": unit_tests,
+    "cooperative_code": cooperative_code,
+    "writing": writing,
     "similarity": similarity,
     "format": format_marks,
     "length": length,

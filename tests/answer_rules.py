@@ -291,8 +291,28 @@ def kept(text, limit):
     return "".join(c if c.isprintable() or c in "\n\t" else " " for c in trimmed(text)[:limit])
 
 
+def looked_up(text, source):
+    """Quotes marked by whether they stand in the source; marks of verification are quotes too. Only the opening mark
+    nearest before a closing one counts."""
+    for mark in ("verified", "unverified"):
+        text = text.replace(f"<{mark}>", "<quote>").replace(f"</{mark}>", "</quote>")
+    shown = ""
+    while "</quote>" in text:
+        head, text = text.split("</quote>", 1)
+        if "<quote>" not in head:
+            shown += head + "</quote>"
+            continue
+        before, inner = head.rsplit("<quote>", 1)
+        words = " ".join(inner.split())
+        mark = "verified" if words and words in " ".join(source.split()) else "unverified"
+        shown += f"{before}<{mark}>{inner}</{mark}>"
+    return shown + text
+
+
 def of_debate(game, seat, text):
     said = {"say": quoted(text, game.options.message_limit)}
+    if game.options.quotes and game.phase == "argue":
+        said = {"say": looked_up(said["say"], quoted(game.facts()["question"], 10**6))}
     if game.phase == "argue" and game.options.assign:
         return said
     answer = answered(text)

@@ -66,6 +66,7 @@ GAMES = [
     ("bandit", {}),
     ("debate", {"message_limit": 40}),
     ("debate", {"form": "sides", "rounds": 1}),
+    ("debate", {"form": "sides", "rounds": 1, "hidden": True, "quotes": True, "message_limit": 60}),
     ("pipeline", {"topology": "generator_verifier_refiner"}),
     ("pipeline", {"topology": "coordinator_workers", "message_limit": 40}),
     ("mixture", {"games": ["trust_and_split", "kuhn_poker", {"name": "public_goods", "options": {"seats": 2}}]}),

@@ -129,11 +129,14 @@ def hanabi(game, seat, log, facts):
 
 
 def debate(game, seat, log, facts):
-    """The question; what all have said, or only answered; between sides who defends what, and the judge's order."""
+    """The question, unless it is hidden from the judge; what all have said, or only answered; between sides who defends
+    what, and the judge's order."""
     heard = played(log)
     if game.options.show == "answer" and not facts["defends"]:
         heard = [{one: action["answer"] for one, action in step.actions.items()} for step in log]
-    return facts["question"], heard, facts["defends"], facts["order"] if seat == "judge" else ()
+    judge = seat == "judge"
+    question = None if judge and game.options.hidden else facts["question"]
+    return question, heard, facts["defends"], facts["order"] if judge else ()
 
 
 def pipeline(game, seat, log, facts):

@@ -34,6 +34,7 @@ def other_than(truth):
         {"rounds": 1, "message_limit": 5},
         {"form": "sides"},
         {"form": "sides", "assign": False, "rounds": 1},
+        {"form": "sides", "hidden": True, "quotes": True},
     ],
 )
 def test_it_keeps_the_contract(options):

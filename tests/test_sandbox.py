@@ -300,3 +300,25 @@ def test_tests_of_no_known_form_are_an_error():
             [dialogue(("a", "x"), columns={"checks": 3})],
             {"code": (load_reward("unit_tests", {"tests": "checks", "unsandboxed": True}), 1.0)},
         )
+
+
+@pytest.mark.parametrize("said", [b"init 41\nok", b"okinit 41\n", b'ok{\n    "child-pid": 41\n}\n'])
+def test_a_program_has_started_in_whichever_order_its_two_processes_say_so(said, tmp_path):
+    """On a busy machine the inner one may speak first."""
+    there, here = os.pipe()
+    os.write(here, said)
+    os.close(here)
+    cell = sandbox.Cell(None, there, tmp_path)
+    cell.started(1.0)
+    os.close(there)
+    assert cell._init == 41
+
+
+@pytest.mark.parametrize("said", [b"", b"init 41\n", b"init 41\nthis does not look ok"])
+def test_a_program_has_not_started_before_it_says_so(said, tmp_path):
+    there, here = os.pipe()
+    os.write(here, said)
+    os.close(here)
+    with pytest.raises(SandboxError, match="sandbox: "):
+        sandbox.Cell(None, there, tmp_path).started(1.0)
+    os.close(there)
