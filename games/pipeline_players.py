@@ -73,16 +73,18 @@ def delegator(view: DialogueView, rng: random.Random) -> str:
 
 
 def peer(view: DialogueView, rng: random.Random) -> str:
-    """Of three or more things that its role may say, worst first: the last where it thinks the first answer it heard
-    right, the first where it thinks so of a later one, else one between; elsewhere as `shaky`.
+    """Says what it thinks right, and of three or more things that its role may say, worst first, the last where the
+    first answer it heard is that, the first where a later one is, else one between; elsewhere as `shaky`.
     """
     says = view.now["says"]
     if view.phase != "say" or len(says) < 3 or not view.heard:
         return shaky(view, rng)
     own = _knows(view, rng)
     if same_answer(view.heard[0], own):
-        return says[-1]
-    return says[0] if any(same_answer(one, own) for one in view.heard[1:]) else rng.choice(says[1:-1])
+        verdict = says[-1]
+    else:
+        verdict = says[0] if any(same_answer(one, own) for one in view.heard[1:]) else rng.choice(says[1:-1])
+    return f"{own}: {verdict}"
 
 
 @_player
