@@ -73,8 +73,8 @@ def delegator(view: DialogueView, rng: random.Random) -> str:
 
 
 def peer(view: DialogueView, rng: random.Random) -> str:
-    """Says what it thinks right, and of three or more things that its role may say, worst first, the last where the
-    first answer it heard is that, the first where a later one is, else one between; elsewhere as `shaky`.
+    """Says what it heard and what it thinks right, and of three or more things that its role may say, worst first, the
+    last where the first answer it heard is that, the first where a later one is, else one between; elsewhere as `shaky`.
     """
     says = view.now["says"]
     if view.phase != "say" or len(says) < 3 or not view.heard:
@@ -84,7 +84,7 @@ def peer(view: DialogueView, rng: random.Random) -> str:
         verdict = says[-1]
     else:
         verdict = says[0] if any(same_answer(one, own) for one in view.heard[1:]) else rng.choice(says[1:-1])
-    return f"{own}: {verdict}"
+    return f"{' or '.join(one or 'nothing' for one in view.heard)}? {own}. {verdict}"
 
 
 @_player

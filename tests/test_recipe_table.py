@@ -15,7 +15,9 @@ out, seeds = pathlib.Path(sys.argv[sys.argv.index("--out") + 1]), int(sys.argv[s
 (out / "calls").open("a").write("x")
 (out / "table.json").write_text(json.dumps({"before": [0.25] * seeds, "after": [0.5, 0.75, 1.0][:seeds]}))
 """
-ROW = '[[row]]\nscript = "run.py"\nmetric = "right"\nat_least = 0.7\ngame = "pipeline"\nalgorithm = "SFT"\nsource = "S"\n'
+ROW = (
+    '[[row]]\nscript = "run.py"\nmetric = "right"\nat_least = 0.7\ngame = "pipeline"\nalgorithm = "SFT"\nsource = "S"\n'
+)
 
 
 @pytest.fixture

@@ -137,5 +137,5 @@ def test_a_peer_scores_by_what_it_thinks_right_which_is_so_six_times_of_ten(solu
         texts = {"right": f"<answer>{truth}</answer>", "wrong": "<answer>none</answer>"}
         game.act({"solver": texts[solution]})
         game.act({"evaluator": texts[evaluation]})
-        hits += game.players["peer"](game.view("scorer"), random.Random(seed)).endswith(f": <score>{score}</score>")
+        hits += game.players["peer"](game.view("scorer"), random.Random(seed)).endswith(f". <score>{score}</score>")
     assert hits / 400 == pytest.approx(share, abs=0.075)  # three standard errors
