@@ -73,8 +73,8 @@ def delegator(view: DialogueView, rng: random.Random) -> str:
 
 
 def peer(view: DialogueView, rng: random.Random) -> str:
-    """Says what it heard and what it thinks right, and of three or more things that its role may say, worst first, the
-    last where the first answer it heard is that, the first where a later one is, else one between; elsewhere as `shaky`.
+    """Says what it heard, what it thinks right, and of three or more things that its role may say, worst first, the
+    last where the first answer it heard is that, the first where a later one is, else one between; else as `shaky`.
     """
     says = view.now["says"]
     if view.phase != "say" or len(says) < 3 or not view.heard:
