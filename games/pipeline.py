@@ -295,9 +295,10 @@ class Pipeline(DialogueGame):
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
         """accuracy: share of right answers, where one was asked for. final_accuracy: share of episodes whose final
-        answers are all right. turns: how many texts an episode has. calls: how many sub-tasks are handed out in an
-        episode. changed_right, changed_wrong: share of episodes whose first answer was wrong and a final one right, and
-        the other way.
+        answers are all right. majority_accuracy: share of episodes in which the most frequent final answer is right; of
+        equally frequent ones the first seat's counts. turns: how many texts an episode has. calls: how many sub-tasks
+        are handed out in an episode. changed_right, changed_wrong: share of episodes whose first answer was wrong and a
+        final one right, and the other way.
         """
         return measure(episodes, seats)
 

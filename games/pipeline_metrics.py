@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from marft.answers import same_answer
-from marft.games.debate_metrics import answers_of
+from marft.games.debate_metrics import answers_of, majority
 from marft.games.tally import Seen, tally
 
 if TYPE_CHECKING:
     from marft.episode import Episode
 
-JOINT = ("final_accuracy", "changed_right", "changed_wrong", "turns", "calls")
+JOINT = ("final_accuracy", "majority_accuracy", "changed_right", "changed_wrong", "turns", "calls")
 
 
 def measure(episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
@@ -34,6 +34,8 @@ def _look(episode: Episode) -> Iterator[Seen]:
     if not any(seat in last for seat in final):
         return
     yield None, "final_accuracy", all(last.get(seat, False) for seat in final)
+    ends = {turn.seat: turn.action["answer"] for turn in answered}
+    yield None, "majority_accuracy", same_answer(majority([ends.get(seat) for seat in final]), truth)
     first, ended = right[0][1], any(last.get(seat, False) for seat in final)
     yield None, "changed_right", ended and not first
     yield None, "changed_wrong", first and not ended

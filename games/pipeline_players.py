@@ -72,6 +72,21 @@ def delegator(view: DialogueView, rng: random.Random) -> str:
     return answer(found) if found and view.phase != "say" else shaky(view, rng)
 
 
+def peer(view: DialogueView, rng: random.Random) -> str:
+    """Says what it heard, what it thinks right, and of three or more things that its role may say, worst first, the
+    last where the first answer it heard is that, the first where a later one is, else one between; else as `shaky`.
+    """
+    says = view.now["says"]
+    if view.phase != "say" or len(says) < 3 or not view.heard:
+        return shaky(view, rng)
+    own = _knows(view, rng)
+    if same_answer(view.heard[0], own):
+        verdict = says[-1]
+    else:
+        verdict = says[0] if any(same_answer(one, own) for one in view.heard[1:]) else rng.choice(says[1:-1])
+    return f"{' or '.join(one or 'nothing' for one in view.heard)}? {own}. {verdict}"
+
+
 @_player
 def guess(view: DialogueView, rng: random.Random) -> str:
     """Any answer that questions of this set have."""
@@ -91,5 +106,6 @@ PLAYERS = {
     "copier": copier,
     "checker": checker,
     "delegator": delegator,
+    "peer": peer,
     "random": erratic,
 }

@@ -34,6 +34,7 @@ from marft.rewards.math_verify import math_verify
 from marft.rewards.needs import missing
 from marft.rewards.numeric_match import numeric_match
 from marft.rewards.payoff import payoff
+from marft.rewards.peer_score import peer_score
 from marft.rewards.reasoning_gym import reasoning_gym
 from marft.rewards.similarity import similarity
 from marft.rewards.trl_form import from_trl, is_trl, takes
@@ -61,6 +62,7 @@ REWARDS: dict[str, Callable[..., Any]] = {
     "majority": majority,
     "consensus": consensus,
     "judge": judge,
+    "peer_score": peer_score,
     "information_gain": information_gain,
 }
 SERVICES = ("scorer", "ask")

@@ -282,9 +282,20 @@ def test_metrics_of_a_pipeline_worked_out_by_hand():
     assert found["accuracy"] == pytest.approx(4 / 8)
     assert found["a/accuracy"] == pytest.approx(2 / 4)
     assert found["final_accuracy"] == pytest.approx(2 / 4)
+    assert found["majority_accuracy"] == found["final_accuracy"]  # of one final answer
     assert found["changed_right"] == found["changed_wrong"] == pytest.approx(1 / 4)
     assert found["turns"] == pytest.approx(9 / 4)
     assert found["calls"] == pytest.approx(3 / 4)
+
+
+def test_the_majority_is_the_most_frequent_of_the_final_answers():
+    def episode(*answers):
+        turns = [Turn(seat, 0, 0, "x", "", action={"answer": one}) for seat, one in zip("abc", answers, strict=True)]
+        facts = {"answer": "7", "final": ["a", "b", "c"], "played": 1}
+        return Episode("e", "pipeline", ("a", "b", "c"), {}, 0, 0, 0, turns=turns, rewards=[{}], facts=facts)
+
+    for answers, right in ((("7", "7.0", "1"), 1), (("1", "7", "1"), 0), (("7", "1", "2"), 1), (("1", "7", None), 0)):
+        assert make_game("pipeline").metrics([episode(*answers)])["majority_accuracy"] == right
 
 
 @pytest.mark.parametrize("plan", [{"samples": 3}, {"samples": 2, "pairing": "cross"}])

@@ -8,6 +8,7 @@ prefer right siblings to wrong ones. What is there already is kept, so the call 
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,9 @@ def main(
     print("|---" * (len(TEAMS) + 1) + "|")
     for role in ROLES:
         print(f"| {role} | " + " | ".join(cell([one[team][role] for one in found]) for team in TEAMS) + " |")
+    first, *_, last = TEAMS
+    told = {key: [one[team]["refiner"] for one in found] for key, team in (("before", first), ("after", last))}
+    (out / "table.json").write_text(json.dumps(told), encoding="utf-8")  # for recipes/table.py
 
 
 def team_accuracies(out: Path, seed: int, episodes: int) -> dict[str, dict[str, float]]:
