@@ -96,10 +96,11 @@ def test_wrong_names_and_options_are_met_with_the_nearest():
 
 
 def test_every_reward_of_the_table_says_what_it_pays_and_pays_every_seat():
-    options = {"length": {"unit": "words"}}
+    options = {"length": {"unit": "words"}, "writing": {"seats": ["a", "b"]}}
     for name, function in REWARDS.items():
         assert function.__doc__, name
         if not takes_all(function):
             episode = played()
             episode.facts = {"answer": "12", "roles": {"a": "solver", "b": "evaluator", "c": "scorer"}}
-            assert set(function(episode, **options.get(name, {}))) == {"a", "b", "c"}, name
+            given = options.get(name, {})
+            assert set(function(episode, **given)) == set(given.get("seats", ("a", "b", "c"))), name
