@@ -19,8 +19,9 @@ import json
 import logging
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 
 FORMAT = 3
 """Raise it when the same settings and players give another model, so that no stale cache is used."""
+
+LONGEST_PATH = 1000
+"""Characters beyond which a text of the recipe cannot name a file."""
 
 ROLES = ("system", "user", "assistant")
 CONTROL = ("<|pad|>", "<|end|>", *(f"<|{role}|>" for role in ROLES))
@@ -82,19 +86,33 @@ def tiny_folder(recipe: Recipe) -> Path:
     """Where the tiny model of this recipe is cached."""
     players = sorted(make_game(recipe.game.name, recipe.game.options).players)
     key = {"format": FORMAT, "tiny": recipe.model.tiny.model_dump(), "game": recipe.game.model_dump()}
-    key |= {"players": players} | _own_files(recipe.model.tiny)
+    key |= {"players": players} | _own_files(recipe)
     digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
     root = Path(os.environ.get("MARFT_CACHE") or Path.home() / ".cache" / "marft")
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in recipe.game.name)
     return root / f"tiny-{safe}-{digest}"
 
 
-def _own_files(settings: Tiny) -> dict[str, dict[str, str]]:
-    """The files that hold players of the user's own, by their content: a changed player makes another model."""
-    places = {name.rpartition(":")[0] for name in settings.players if ":" in name}
+def _own_files(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """The files that the game and its players name (players, a game of one's own, tasks), by their content: where one
+    has changed, what is learned from it has, too."""
+    names = [*recipe.model.tiny.players, *_texts(recipe.game.model_dump())]
+    places = {name if Path(name).is_file() else name.rpartition(":")[0] for name in names if len(name) < LONGEST_PATH}
     texts = {place: Path(place).read_bytes() for place in sorted(places) if Path(place).is_file()}
     found = {place: hashlib.blake2b(text, digest_size=8).hexdigest() for place, text in texts.items()}
     return {"files": found} if found else {}
+
+
+def _texts(data: Any) -> Iterator[str]:
+    """All texts in nested data."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict):
+        for value in data.values():
+            yield from _texts(value)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            yield from _texts(value)
 
 
 def scripted_play(game: Game, settings: Tiny) -> list[Script]:

@@ -90,6 +90,22 @@ def test_a_player_of_ones_own_speaks_in_the_warm_up_and_its_file_tells_models_ap
     assert tiny.tiny_folder(recipe) != before
 
 
+def test_a_changed_task_file_makes_another_model(make_recipe, tmp_path):
+    from marft import tiny
+
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("".join(f'{{"question": "{n} + 1?", "answer": "{n + 1}"}}\n' for n in range(20)))
+    recipe = make_recipe(
+        game={"name": "debate", "task": {"path": str(file)}},
+        agents={"alice": {}},
+        team=dict.fromkeys(("p1", "p2", "p3"), "alice"),
+    )
+    before = tiny.tiny_folder(recipe)
+    assert tiny.tiny_folder(recipe) == before
+    file.write_text(file.read_text().replace("7 + 1", "8 + 0"))
+    assert tiny.tiny_folder(recipe) != before
+
+
 def test_building_leaves_the_global_random_state_alone(cache, make_recipe):
     import torch
 
