@@ -95,11 +95,8 @@ def test_a_changed_task_file_makes_another_model(make_recipe, tmp_path):
 
     file = tmp_path / "tasks.jsonl"
     file.write_text("".join(f'{{"question": "{n} + 1?", "answer": "{n + 1}"}}\n' for n in range(20)))
-    recipe = make_recipe(
-        game={"name": "debate", "task": {"path": str(file)}},
-        agents={"alice": {}},
-        team=dict.fromkeys(("p1", "p2", "p3"), "alice"),
-    )
+    seats = {"p1": "alice", "p2": "alice", "p3": "bob"}
+    recipe = make_recipe(game={"name": "debate", "task": {"path": str(file)}}, team=seats)
     before = tiny.tiny_folder(recipe)
     assert tiny.tiny_folder(recipe) == before
     file.write_text(file.read_text().replace("7 + 1", "8 + 0"))
