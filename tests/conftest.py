@@ -4,6 +4,8 @@ Heavy imports stand inside the fixtures, so that tests of rules and pure maths s
 """
 
 import os
+import signal
+import threading
 
 import hypothesis
 import pytest
@@ -11,6 +13,8 @@ import pytest
 hypothesis.settings.register_profile("marft", deadline=None, database=None, derandomize=True)
 hypothesis.settings.load_profile("marft")
 os.environ["HF_HUB_OFFLINE"] = "1"
+if threading.current_thread() is threading.main_thread():  # a shell's background jobs ignore Ctrl-C, and so do children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = {"warmup_steps": 60, "warmup_episodes": 128, "warmup_batch": 32}
 RECIPE = {
