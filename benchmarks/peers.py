@@ -74,7 +74,7 @@ class Library:
         """The figures of one update; it is an error if the library trained on anything but the job's answers."""
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
-        figures = json.loads(self._line("{"))
+        figures = json.loads(self._line('{"wall"'))
         if figures["answers"] != self.job.answers:
             raise RuntimeError(f"{self.name} trained on {figures['answers']:.0f} answers and not {self.job.answers}")
         return figures
