@@ -7,14 +7,13 @@ every seat. All episodes of all pairings are played together, so that the engine
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from marft import __version__
-from marft.banks import open_bases
+from marft.banks import AnyBank, open_bases
 from marft.bases import DEFAULT, Home, home_of, views_of
 from marft.config import Recipe, Remote
 from marft.engines.make import hf_engine
@@ -24,7 +23,7 @@ from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode, finished
 from marft.errors import RecipeError, RunFolderError
 from marft.eval.heldout import on_split
-from marft.eval.measure import table_metrics
+from marft.eval.measure import averaged, table_metrics
 from marft.eval.results import SCHEMA, write_results
 from marft.eval.stats import interval
 from marft.game import Player
@@ -38,7 +37,7 @@ from marft.seeds import derive
 from marft.store import write_parquet
 from marft.tasks.options import Split
 from marft.team import add_frozen, make_rollout, players_of
-from marft.train.checkpoint import latest_checkpoint
+from marft.train.checkpoint import newest_adapters
 from marft.train.folder import run_recipe
 
 
@@ -55,6 +54,12 @@ class Team:
     def policy(self, seat: str) -> str:
         filled = self.recipe.team[seat].own
         return f"{self.name}/{filled.agent}" if filled.agent is not None else str(filled)
+
+    def load_into(self, bank: AnyBank, agents: Iterable[str] | None = None) -> None:
+        """Its adapters, or these agents' alone, under the names of their policies."""
+        for agent in self.adapters if agents is None else agents:
+            name = f"{self.name}/{agent}"
+            bank.of(name).load(name, self.adapters[agent])
 
 
 @dataclass(frozen=True)
@@ -100,9 +105,7 @@ def evaluate(
     check_keys(remotes)
     base, bank = open_bases(first, packing=False, home=home_in(loaded))
     for team in loaded:
-        for agent, folder in team.adapters.items():
-            name = f"{team.name}/{agent}"
-            bank.of(name).load(name, folder)
+        team.load_into(bank)
     engine = hf_engine(base, bank, max_batch=first.engine.max_batch)
     rollout = make_rollout(played_as, base.chat, bank, engine, remotes=remotes)
     players: dict[str, Player] = {}
@@ -144,6 +147,13 @@ def evaluate(
     return results
 
 
+def evaluate_once(teams: Mapping[str, Path], out: Path, **settings: Any) -> Path:
+    """`evaluate`, unless `out` holds its results already; returns `out`."""
+    if not (out / "results.json").is_file():
+        evaluate(teams, out, **settings)
+    return out
+
+
 def home_in(teams: Sequence[Team]) -> Callable[[str], Home]:
     """Where a policy of these teams is at home: "team/agent", or what their recipes call by the same name."""
     own = {f"{team.name}/{agent}": home_of(team.recipe, agent).base for team in teams for agent in team.adapters}
@@ -174,9 +184,7 @@ def load_team(name: str, path: Path, recipe: Path | None) -> Team:
     if recipe is None and is_published(path):
         settings, folder = published_recipe(path), path
     elif recipe is None:
-        settings = run_recipe(path)
-        newest = latest_checkpoint(path / "checkpoints")
-        folder = newest / "adapters" if newest is not None else path / "adapters"
+        settings, folder = run_recipe(path), newest_adapters(path)
     else:
         settings, folder = load_recipe(recipe), path
     adapters = {agent: folder / agent for agent in settings.agents}
@@ -230,8 +238,7 @@ def _measure(
 
     def statistic(drawn: list[int]) -> dict[str, float]:
         found = [table_metrics(game, seats, [rows[index] for index in drawn]) for seats, rows in tables]
-        keys = dict.fromkeys(key for one in found for key in one)  # a mixture counts only the games that were drawn
-        return {key: sum(one.get(key, math.nan) for one in found) / len(found) for key in keys}
+        return averaged(found)
 
     return {
         "team": pairing.team,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marft.episode import Episode
@@ -18,3 +19,9 @@ def table_metrics(game: Any, seats: Sequence[str], rows: Sequence[Episode]) -> d
     if others:
         pooled["opponent_return"] = sum(r[seat] for r in returns for seat in others) / (len(rows) * len(others))
     return pooled
+
+
+def averaged(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each metric on average over tables; NaN where one of them lacks it: a mixture counts only the games drawn."""
+    keys = dict.fromkeys(key for one in found for key in one)
+    return {key: sum(one.get(key, math.nan) for one in found) / len(found) for key in keys}
