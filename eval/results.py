@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,36 +141,70 @@ COLUMNS = {
 }
 """Metrics with a short heading, in the table's order; others follow under their own names."""
 
-LEFT_OUT = {"p_c_cd", "p_c_dc", "welfare"}
+LEFT_OUT = {"p_c_cd", "p_c_dc", "welfare", "joint_return", "equality"}
 """In results.json, but not in the table."""
 
 
 def write_results(results: Mapping[str, Any], path: Path) -> None:
     """Write results.json whole or not at all."""
-    write_text(path, json.dumps(results, indent=2) + "\n")
+    write_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+MOST_COLUMNS = 10
+"""Metrics in a table; the others stand in results.json alone."""
 
 
 def print_table(results: Mapping[str, Any], console: Console) -> None:
-    """One row per pairing: means and, where the terminal is wide enough, the half-width of their intervals."""
-    known = {key for pairing in results["pairs"] for key in pairing["metrics"]} - LEFT_OUT
+    """Per game a table with one row per pairing: means and, where the terminal is wide enough, the half-width of their
+    intervals."""
+    for game in dict.fromkeys(pairing["game"] for pairing in results["pairs"]):
+        _print_game(game, [pairing for pairing in results["pairs"] if pairing["game"] == game], console)
+
+
+def _print_game(game: str, pairs: Sequence[Mapping[str, Any]], console: Console) -> None:
+    known = {key for pairing in pairs for key in pairing["metrics"]} - LEFT_OUT
     columns = [key for key in COLUMNS if key in known] + sorted(known - COLUMNS.keys())
-    games = dict.fromkeys(pairing["game"] for pairing in results["pairs"])
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=", ".join(games), title_justify="left"
-    )
+    columns = columns[:MOST_COLUMNS]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=game, title_justify="left")
     for heading in ("team", "against"):
         table.add_column(heading)
     for column in columns:
         table.add_column(COLUMNS.get(column, column.replace("_", " ")), justify="right")
     wide = console.width >= 100
     previous = None
-    for pairing in results["pairs"]:
+    for pairing in pairs:
         if previous is not None and pairing["team"] != previous:
             table.add_section()
         previous = pairing["team"]
         cells = [_cell(pairing["metrics"].get(column), wide) for column in columns]
-        table.add_row(pairing["team"], pairing["opponent"], *cells)
+        table.add_row(pairing["team"], pairing["opponent"].rpartition(":")[2], *cells)
     console.print(table)
+
+
+def print_summary(results: Mapping[str, Any], console: Console) -> None:
+    """The headlines, one row each and a column per team; then the ratings."""
+    summary = results["summary"]
+    headlines = dict.fromkeys(key for own in summary.values() for key in own)
+    if headlines:
+        table = Table(
+            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=results["suite"], title_justify="left"
+        )
+        table.add_column("")
+        for team in summary:
+            table.add_column(team, justify="right")
+        for key in headlines:
+            table.add_row(key, *(_cell(own.get(key), True) for own in summary.values()))
+        console.print(table)
+    ratings = results.get("ratings") or {}
+    if ratings:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title="ratings", title_justify="left")
+        table.add_column("")
+        for kind in ratings:
+            table.add_column(kind.replace("_", " "), justify="right")
+        for team in ratings["bradley_terry"]:
+            row = [one.get(team) for one in ratings.values()]
+            table.add_row(team, *(f"{one:.2f}" if isinstance(one, float) else _cell(one, True) for one in row))
+        console.print(table)
 
 
 def _cell(value: Mapping[str, float | None] | None, wide: bool) -> str:

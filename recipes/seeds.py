@@ -97,7 +97,7 @@ def evaluated(folder: Path, rows: Sequence[str], episodes: int) -> dict[str, Any
     players = ",".join(sorted({name for _, _, name in (text.partition("@") for text in rows) if name})) or "none"
     place = folder / "eval" / f"{players.replace(',', '-')}-{episodes}"
     if not (place / "results.json").is_file():
-        evaluate({folder.parent.name: folder}, place, against=players, episodes=episodes)
+        evaluate({folder.parent.name: folder}, place, against=players, episodes=episodes, resume=True)
     pairs = json.loads((place / "results.json").read_text(encoding="utf-8"))["pairs"]
     found = {one["opponent"]: {key: value["mean"] for key, value in one["metrics"].items()} for one in pairs}
     if any(row.startswith(REWARD) for row in rows):

@@ -43,7 +43,7 @@ def accuracies(run: Path, swapped: bool, episodes: int) -> dict[str, float]:
     place = run / "eval" / (f"swapped-{episodes}" if swapped else f"none-{episodes}")
     if not (place / "results.json").is_file():
         team, recipe = (run / "adapters", SWAPPED) if swapped else (run, None)
-        evaluate({run.name: team}, place, against="none", episodes=episodes, recipe=recipe)
+        evaluate({run.name: team}, place, against="none", episodes=episodes, recipe=recipe, resume=True)
     turns = [(turn, one.facts["answer"]) for one in read_episodes(place, 0) for turn in one.turns]
     found = {
         role: mean(same_answer(turn.action["answer"], truth) for turn, truth in turns if turn.seat == role)

@@ -36,7 +36,7 @@ def flips(run: Path, episodes: int) -> dict[str, float]:
     """The run's own metrics, as recipes/seeds.py stores them."""
     place = run / "eval" / f"none-{episodes}"
     if not (place / "results.json").is_file():
-        evaluate({run.name: run}, place, against="none", episodes=episodes)
+        evaluate({run.name: run}, place, against="none", episodes=episodes, resume=True)
     (pair,) = json.loads((place / "results.json").read_text(encoding="utf-8"))["pairs"]
     return {key: value["mean"] for key, value in pair["metrics"].items()}
 

@@ -32,7 +32,7 @@ def main(
     quiet_libraries()
     place = run / "eval" / f"none-{episodes}"
     if not (place / "results.json").is_file():
-        evaluate({run.name: run}, place, against="none", episodes=episodes)
+        evaluate({run.name: run}, place, against="none", episodes=episodes, resume=True)
     print(json.dumps(shares(list(read_episodes(place, 0))), indent=1))
 
 

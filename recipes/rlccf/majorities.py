@@ -53,7 +53,7 @@ def answers(run: Path, episodes: int) -> Answers:
     """What all seats answered to each question; plays of a question are numbered from 0."""
     place = run / "eval" / f"none-{episodes}"
     if not (place / "results.json").is_file():
-        evaluate({run.name: run}, place, against="none", episodes=episodes)
+        evaluate({run.name: run}, place, against="none", episodes=episodes, resume=True)
     found: Answers = defaultdict(list)
     plays: dict[str, int] = defaultdict(int)
     for episode in read_episodes(place):
