@@ -11,7 +11,7 @@ from typing import Any
 from marft import __version__
 from marft.engines.remote import check_keys
 from marft.episode import Episode
-from marft.eval.evaluation import Evaluation, load_evaluation
+from marft.eval.evaluation import Evaluation, load_evaluation, spec_of
 from marft.eval.folder import PLAN, EvalFolder
 from marft.eval.matches import Pair, Schedule, schedule_of
 from marft.eval.score import score
@@ -38,7 +38,7 @@ def evaluate(
     settings: keys of `Evaluation`, such as against="TFT,AllD", episodes=64, seed=0, recipe=PATH.
     """
     flags = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
-    sources = {name: {"source": str(one)} if isinstance(one, str | Path) else one for name, one in teams.items()}
+    sources = {name: spec_of(str(one)) if isinstance(one, str | Path) else one for name, one in teams.items()}
     evaluation = load_evaluation(suite, {**flags, "teams": sources, "out": str(out)})
     return run(evaluation, resume=resume, overwrite=overwrite)
 

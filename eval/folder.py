@@ -159,14 +159,19 @@ class EvalFolder:
 
 def _same(stored: dict[str, Any], plan: dict[str, Any], path: Path) -> None:
     """What is resumed must be what was begun; only bootstrap and versions may differ."""
-    keys = ("suite", "settings", "teams", "schedule")
-    before, now = (_flat({key: one[key] for key in keys}) for one in (stored, plan))
+    keys = ("suite", "settings", "teams")
+    before, now = (_flat({key: one[key] for key in keys} | _pairs_first(one["schedule"])) for one in (stored, plan))
     for key in dict.fromkeys((*before, *now)):
         if key != "settings.resamples" and before.get(key) != now.get(key):
             raise RunFolderError(
                 f"{path} holds an evaluation with other settings: {key} is {before.get(key)!r:.80} there and "
                 f"{now.get(key)!r:.80} here; set it back, or choose another --out"
             )
+
+
+def _pairs_first(schedule: dict[str, Any]) -> dict[str, Any]:
+    """Who meets whom says more than who sits where."""
+    return {"pairs": schedule["pairs"], "matches": schedule["matches"]}
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
