@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from marft.bank import AdapterBank
 from marft.banks import Banks, Bases, make_scorer
@@ -43,7 +42,9 @@ class Sampled:
         self.engine, self._of = engine, of
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        return await self.engine.generate([replace(one, sampling=self._of[one.policy]) for one in requests])
+        for one in requests:
+            one.sampling = self._of[one.policy]
+        return await self.engine.generate(requests)
 
     def end_sessions(self, start: str = "") -> None:
         self.engine.end_sessions(start)

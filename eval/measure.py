@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,13 +72,14 @@ def measure(
     game, ways = find_game(match.game), ways_of(pair, match, episodes)
     shared = [_per_instance(rows) for _, rows in ways] if social else []
 
-    def statistic(drawn: Sequence[int]) -> Numbers:
-        found = [table_metrics(game, seats, [one for index in drawn for one in rows[index]]) for seats, rows in ways]
-        for numbers, own in zip(found, shared, strict=bool(shared)) if shared else ():
-            numbers |= {key: float(values[list(drawn)].mean()) for key, values in own.items()}
-        return averaged(found)
+    def of_way(number: int, drawn: Sequence[int]) -> Numbers:
+        seats, rows = ways[number]
+        found = table_metrics(game, seats, [one for index in drawn for one in rows[index]])
+        return found | ({key: float(own[drawn].mean()) for key, own in shared[number].items()} if social else {})
 
-    whole, draws = resampled(statistic, match.instances, resamples, seed)
+    each = [resampled(partial(of_way, n), match.instances, resamples, seed) for n in range(len(ways))]
+    whole = averaged([one for one, _ in each])
+    draws = [averaged(found) for found in zip(*(drawn for _, drawn in each), strict=True)]
     earned = [_earned(seats, one) for seats, rows in ways for own in rows for one in own if len(seats) < len(one.seats)]
     return Measured(pair, match, whole, draws, {}, earned)
 
