@@ -62,6 +62,8 @@ def _pooled(statistic: Statistic, whole: Numbers, instances: int, drawn: Sequenc
             return (x_I[to] - mixed) / (mixed - x_I[one]) if mixed != x_I[one] else math.inf
 
         step = ratio(high, low)
+        if not math.isfinite(step):
+            return None
         for i in range(instances):
             if not math.isnan(x_I[i]):
                 far = high if x_I[high] - x_I[i] > x_I[i] - x_I[low] else low

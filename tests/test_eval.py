@@ -11,7 +11,7 @@ from marft.errors import RecipeError, RunFolderError
 from marft.eval.arena import evaluate
 from marft.eval.evaluation import load_evaluation
 from marft.eval.matches import schedule_of
-from marft.eval.stats import interval
+from marft.eval.stats import interval, resampled
 from marft.eval.teams import load_teams
 from marft.files import write_text
 from marft.recipe import dump_recipe, parse_recipe
@@ -141,6 +141,49 @@ def test_the_interval_is_scipys_percentile_bootstrap_and_shrinks_with_the_sample
         assert found["high"] == pytest.approx(reference.confidence_interval.high, abs=0.06 * width)
         widths.append(found["high"] - found["low"])
     assert widths[1] == pytest.approx(widths[0] / 4, rel=0.3)  # a standard error falls with the root of the size
+
+
+def directly(statistic, instances, resamples, seed):
+    """Every draw computed by the statistic itself."""
+    rng = np.random.default_rng(seed)
+    return [statistic(rng.integers(instances, size=instances).tolist()) for _ in range(resamples)]
+
+
+def test_resamples_of_pooled_rates_and_of_anything_else_are_those_of_the_statistic():
+    """Weights of 0, rates that are never seen, all alike, or no pooled mean at all."""
+    rng = np.random.default_rng(4)
+    hits, seen = rng.integers(0, 3, 20), rng.integers(0, 4, 20)
+    hits = np.minimum(hits, seen)
+    data = rng.normal(size=20)
+
+    def rate(hits, seen):
+        return float(hits.sum() / seen.sum()) if seen.sum() else float("nan")
+
+    def pooled(drawn):
+        drawn = list(drawn)
+        return {
+            "rate": rate(hits[drawn], seen[drawn]),
+            "mean": float(data[drawn].mean()),
+            "never": float("nan"),
+            "same": 1.0,
+            "rare": rate(hits[drawn] * 0 + 1.0, (np.array(drawn) == 3) * 1.0) if 3 in drawn else float("nan"),
+        }
+
+    def curved(drawn):
+        return pooled(drawn) | {"median": float(np.median(data[list(drawn)])), "most": float(data[list(drawn)].max())}
+
+    asked = []
+
+    def counted(drawn):
+        asked.append(len(drawn))
+        return {key: value for key, value in pooled(drawn).items() if key != "rare"}
+
+    for statistic in (pooled, curved, counted):
+        _, found = resampled(statistic, 20, 60, seed=9)
+        expected = directly(statistic, 20, 60, seed=9)
+        for one, other in zip(found, expected, strict=True):
+            assert one == pytest.approx(other, abs=1e-12, nan_ok=True)
+    assert sum(size == 20 for size in asked[: len(asked) - 60]) == 1 + 3  # the rest were single instances and pairs
 
 
 def test_what_was_never_seen_is_none_and_not_a_number():
