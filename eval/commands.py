@@ -62,6 +62,9 @@ def evaluate(
         Path | None,
         typer.Option(help="a finished evaluation: results.json again from its episodes", show_default=False),
     ] = None,
+    inspect: Annotated[
+        Path | None, typer.Option(help="also write a log for Inspect, a .json file", show_default=False)
+    ] = None,
     show: Annotated[bool, typer.Option("--list", help="list the built-in suites")] = False,
 ) -> None:
     """Measure teams: a suite of games, the same instances for all, seats swapped, intervals.
@@ -86,7 +89,7 @@ def evaluate(
     if rescore is not None:
         from marft.eval.arena import rescore as again
 
-        _tell(again(rescore, resamples), rescore, console)
+        _tell(again(rescore, resamples), rescore, console, inspect)
         return
     if suite is None:
         raise RecipeError(f"eval: name a suite: {', '.join(suites())}, or a YAML file (marft eval --list)")
@@ -111,7 +114,7 @@ def evaluate(
             overwrite=overwrite,
             tell=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    _tell(results, Path(evaluation.out), console)
+    _tell(results, Path(evaluation.out), console, inspect)
 
 
 def _teams(given: Sequence[str]) -> dict[str, Any]:
@@ -131,12 +134,17 @@ def _teams(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _tell(results: dict[str, Any], out: Path, console: Console) -> None:
+def _tell(results: dict[str, Any], out: Path, console: Console, inspect: Path | None) -> None:
     from marft.eval.results import print_summary, print_table
 
     print_table(results, Console())
     print_summary(results, Console())
     console.print(f"results are in {out / 'results.json'}", highlight=False, soft_wrap=True)
+    if inspect is not None:
+        from marft.eval.inspect_log import write_inspect
+
+        write_inspect(out, results, inspect)
+        console.print(f"the log for Inspect is {inspect}", highlight=False, soft_wrap=True)
 
 
 def compare(
