@@ -17,6 +17,7 @@ from typing import Annotated
 import asynchronous
 import balancing
 import credit
+import evaluation
 import loss
 import peers
 import serving
@@ -61,6 +62,9 @@ def sections(rounds: int) -> dict[str, Callable[[], list[tuple[str, Table]]]]:
         ),
         "credit": one(
             "Advantages of 1,000,000 turns by preset, processor time of one core", lambda: credit.table(rounds)
+        ),
+        "evaluation": one(
+            "A whole evaluation against the bare engine, processor time of one thread", lambda: evaluation.table(few)
         ),
         "rewards": one("Graders, warm workers on all cores", lambda: rewards.table(few)),
         "balancing": one(

@@ -1,270 +1,157 @@
-"""Playing teams against opponents: same instances for all, seats swapped, everything on disk.
-
-A pairing puts the team in one seat and the opponent in all others, for each seat in turn; self-play puts the team in
-every seat. All episodes of all pairings are played together, so that the engine batches across them.
-"""
+"""Playing an evaluation: the same instances for all, seats swapped, shard by shard to disk; then scored from there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from marft import __version__
-from marft.banks import AnyBank, open_bases
-from marft.bases import DEFAULT, Home, home_of, views_of
-from marft.config import Recipe, Remote
-from marft.engines.make import hf_engine
 from marft.engines.remote import check_keys
-from marft.engines.route import SCRIPTED
-from marft.engines.scripted import ScriptedEngine
-from marft.episode import Episode, finished
-from marft.errors import RecipeError, RunFolderError
-from marft.eval.heldout import on_split
-from marft.eval.measure import averaged, table_metrics
-from marft.eval.results import SCHEMA, write_results
-from marft.eval.stats import interval
-from marft.game import Player
+from marft.episode import Episode
+from marft.eval.evaluation import Evaluation, load_evaluation, spec_of
+from marft.eval.folder import PLAN, EvalFolder
+from marft.eval.matches import Pair, Schedule, schedule_of
+from marft.eval.score import score
+from marft.eval.teams import Team, load_teams
+from marft.files import write_text
 from marft.games import make_game
-from marft.lookup import nearest
-from marft.model import base_source
-from marft.publish.load import is_published, published_recipe
-from marft.recipe import load_recipe
-from marft.rollout import FLAT, Plan
-from marft.seeds import derive
-from marft.store import write_parquet
-from marft.tasks.options import Split
-from marft.team import add_frozen, make_rollout, players_of
-from marft.train.checkpoint import newest_adapters
-from marft.train.folder import run_recipe
+from marft.train.folder import versions
 
-
-@dataclass(frozen=True)
-class Team:
-    """A trained team: seat -> name of its policy in the arena's bank."""
-
-    name: str
-    source: Path
-    recipe: Recipe
-    adapters: dict[str, Path]
-    """Agent -> its PEFT folder."""
-
-    def policy(self, seat: str) -> str:
-        filled = self.recipe.team[seat].own
-        return f"{self.name}/{filled.agent}" if filled.agent is not None else str(filled)
-
-    def load_into(self, bank: AnyBank, agents: Iterable[str] | None = None) -> None:
-        """Its adapters, or these agents' alone, under the names of their policies."""
-        for agent in self.adapters if agents is None else agents:
-            name = f"{self.name}/{agent}"
-            bank.of(name).load(name, self.adapters[agent])
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """`team` in one of `seats` at a time, `opponent` in the others; for self-play the team in all."""
-
-    team: str
-    opponent: str
-    kind: str
-    tables: tuple[tuple[tuple[str, ...], Mapping[str, str]], ...]
-    """(seats of the team, seat -> policy), one per way of sitting."""
+Tell = Callable[[int, int], None]
+"""Told of progress: episodes that are on disk or just ended, and how many there are to be."""
 
 
 def evaluate(
-    teams: Mapping[str, Path],
+    teams: Mapping[str, Any],
     out: Path,
     *,
-    against: str = "all",
-    episodes: int = 64,
-    seed: int = 0,
-    resamples: int = 200,
-    recipe: Path | None = None,
-    split: Split = "test",
+    suite: str = "own",
+    resume: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """Play all pairings, write `out`/results.json and `out`/episodes, return the results.
+    """Play a suite with these teams (name -> source) into the folder `out`; the results.
 
-    split: of the tasks, where the game has any.
+    settings: keys of `Evaluation`, such as against="TFT,AllD", episodes=64, seed=0, recipe=PATH.
     """
-    loaded = [load_team(name, path, recipe) for name, path in teams.items()]
-    first = loaded[0].recipe
-    for team in loaded[1:]:
-        for key in ("game", "model", "models", "sampling"):
-            if getattr(team.recipe, key) != getattr(first, key):
-                raise RecipeError(f"eval: {team.name} and {loaded[0].name} differ in {key}; evaluate them one by one")
-    played_as = on_split(first, split)
-    game = make_game(first.game.name, played_as.game.options)
-    pairings = pair(loaded, _opponents(against, game.players), game.seats)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"{out} cannot be written: {error.strerror}; choose --out") from None
-    remotes = _remotes(loaded)
-    check_keys(remotes)
-    base, bank = open_bases(first, packing=False, home=home_in(loaded))
-    for team in loaded:
-        team.load_into(bank)
-    engine = hf_engine(base, bank, max_batch=first.engine.max_batch)
-    rollout = make_rollout(played_as, base.chat, bank, engine, remotes=remotes)
-    players: dict[str, Player] = {}
-    for team in loaded:  # a team may bring players and frozen adapters of its own
-        players |= players_of(team.recipe, game)
-        add_frozen(bank, team.recipe.policies.values())
-    rollout.scripted = ScriptedEngine(players)
-    rollout.seed = derive(seed, "eval")
-    rollout.plan = FLAT  # a team that was trained on trees plays whole episodes like any other
-    plans = [
-        Plan(number, table * episodes + index, derive(seed, "eval-instance", index), seats, update=0)
-        for number, pairing in enumerate(pairings)
-        for table, (_, seats) in enumerate(pairing.tables)
-        for index in range(episodes)
-    ]
-    played = asyncio.run(rollout.play(plans))
-    write_parquet(played, out / "episodes" / "update-000000.parquet")
-    done = finished(played)
-    results = {
-        "schema": SCHEMA,
-        "marft": __version__,
-        "game": first.game.name,
-        "teams": {team.name: _describe(team) for team in loaded},
-        "settings": {
-            **_bases(first),
-            "sampling": first.sampling.model_dump(),
-            "episodes_per_seat": episodes,
-            "seed": seed,
-            "resamples": resamples,
-            "interval": 0.95,
-        }
-        | ({} if played_as is first else {"split": split}),
-        "pairs": [
-            _measure(pairing, done[start : start + count], type(game), episodes, resamples, derive(seed, "bootstrap"))
-            for pairing, start, count in _slices(pairings, episodes)
-        ],
-    }
-    write_results(results, out / "results.json")
-    return results
+    flags = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    sources = {name: spec_of(str(one)) if isinstance(one, str | Path) else one for name, one in teams.items()}
+    evaluation = load_evaluation(suite, {**flags, "teams": sources, "out": str(out)})
+    return run(evaluation, resume=resume, overwrite=overwrite)
 
 
-def evaluate_once(teams: Mapping[str, Path], out: Path, **settings: Any) -> Path:
-    """`evaluate`, unless `out` holds its results already; returns `out`."""
+def evaluate_once(teams: Mapping[str, Any], out: Path, **settings: Any) -> Path:
+    """`evaluate`, gone on with where it was stopped, unless `out` holds its results already; returns `out`."""
     if not (out / "results.json").is_file():
-        evaluate(teams, out, **settings)
+        evaluate(teams, out, resume=True, **settings)
     return out
 
 
-def home_in(teams: Sequence[Team]) -> Callable[[str], Home]:
-    """Where a policy of these teams is at home: "team/agent", or what their recipes call by the same name."""
-    own = {f"{team.name}/{agent}": home_of(team.recipe, agent).base for team in teams for agent in team.adapters}
-    return lambda policy: Home(own[policy], policy) if policy in own else home_of(teams[0].recipe, policy)
-
-
-def _bases(recipe: Recipe) -> dict[str, str]:
-    """The base, as results name it, and those beside it."""
-    views = views_of(recipe)
-    names = {key: base_source(view) if view.model.name != "tiny" else "tiny" for key, view in views.items()}
-    return {"base": names[DEFAULT]} | ({"bases": names} if len(names) > 1 else {})
-
-
-def _remotes(teams: list[Team]) -> dict[str, Remote]:
-    """The endpoints that sit in seats of the teams as they are evaluated; one name means one endpoint."""
-    found: dict[str, Remote] = {}
-    for team in teams:
-        for name in [seat.own.remote for seat in team.recipe.team.values() if seat.own.remote is not None]:
-            if found.setdefault(name, team.recipe.remotes[name]) != team.recipe.remotes[name]:
-                raise RecipeError(
-                    f"eval: remotes.{name} of {team.name} differs from another team's; give it a new name"
-                )
-    return found
-
-
-def load_team(name: str, path: Path, recipe: Path | None) -> Team:
-    """A team from a run folder or a published one, or with `recipe` from a folder with one PEFT folder per agent."""
-    if recipe is None and is_published(path):
-        settings, folder = published_recipe(path), path
-    elif recipe is None:
-        settings, folder = run_recipe(path), newest_adapters(path)
-    else:
-        settings, folder = load_recipe(recipe), path
-    adapters = {agent: folder / agent for agent in settings.agents}
-    for agent, place in adapters.items():
-        if not (place / "adapter_config.json").is_file():
-            raise RunFolderError(f"eval: {name} has no adapter of {agent} at {place}; has the run saved a checkpoint?")
-    return Team(name, path, settings, adapters)
-
-
-def pair(teams: list[Team], players: list[str], seats: tuple[str, ...]) -> list[Pairing]:
-    """Self-play of each team, each against each scripted player, and each against each other.
-
-    A team is seated and measured where a model of its own plays; seats that its recipe gave to a script or a remote
-    policy stay theirs in its self-play, and are no seats of the team elsewhere.
-    """
-    pairings = []
-    for team in teams:
-        everywhere = {seat: team.policy(seat) for seat in seats}
-        own = tuple(seat for seat in seats if team.recipe.team[seat].own.by_model)
-        pairings.append(Pairing(team.name, "self", "self", ((own, everywhere),)))
-        if len(seats) < 2:
-            continue
-        for player in players:
-            against = dict.fromkeys(seats, f"{SCRIPTED}{player}")
-            tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in own)
-            pairings.append(Pairing(team.name, player, "scripted", tables))
-        for other in teams:
-            if other is not team:
-                against = {seat: other.policy(seat) for seat in seats}
-                tables = tuple(((seat,), against | {seat: team.policy(seat)}) for seat in own)
-                pairings.append(Pairing(team.name, other.name, "team", tables))
-    return pairings
-
-
-def _slices(pairings: list[Pairing], episodes: int) -> list[tuple[Pairing, int, int]]:
-    slices, start = [], 0
-    for pairing in pairings:
-        count = len(pairing.tables) * episodes
-        slices.append((pairing, start, count))
-        start += count
-    return slices
-
-
-def _measure(
-    pairing: Pairing, played: list[Episode], game: Any, episodes: int, resamples: int, seed: int
+def run(
+    evaluation: Evaluation, *, resume: bool = False, overwrite: bool = False, tell: Tell | None = None
 ) -> dict[str, Any]:
-    """The pairing's metrics with intervals: each resample draws instances, with all their ways of sitting."""
-    tables = [
-        (seats, played[number * episodes : (number + 1) * episodes]) for number, (seats, _) in enumerate(pairing.tables)
+    """Play what is missing of an evaluation, then score all of it."""
+    teams = load_teams(evaluation)
+    schedule = schedule_of(evaluation, teams)
+    folder = EvalFolder(Path(evaluation.out))
+    folder.open(resume=resume, overwrite=overwrite)
+    try:
+        _check_endpoints(teams, schedule)
+        plan = folder.begin(evaluation, plan_of(evaluation, teams, schedule), overwrite=overwrite)
+        schedule = Schedule.from_dict(plan["schedule"])
+        play(evaluation, teams, schedule, folder, tell)
+        return score(folder, evaluation.resamples)
+    finally:
+        folder.close()
+
+
+def rescore(out: Path, resamples: int | None = None) -> dict[str, Any]:
+    """results.json of a finished evaluation again, from its episodes alone."""
+    return score(EvalFolder(out), resamples)
+
+
+def plan_of(evaluation: Evaluation, teams: Sequence[Team], schedule: Schedule) -> dict[str, Any]:
+    """plan.json: everything that scoring needs beside the episodes."""
+    settings: dict[str, Any] = {
+        "episodes": evaluation.instances,
+        "seeds": evaluation.seeds,
+        "seed": evaluation.seed,
+        "split": evaluation.split,
+        "resamples": evaluation.resamples,
+        "interval": 0.95,
+    }
+    if evaluation.limit is not None:
+        settings["limit"] = evaluation.limit
+    plan = {
+        "plan": PLAN,
+        "marft": __version__,
+        "suite": evaluation.suite,
+        "summary": evaluation.summary,
+        "settings": settings,
+        "teams": {team.name: team.facts() for team in teams},
+        "versions": versions(),
+        "entries": [one.model_dump(mode="json", by_alias=True) for one in evaluation.games],
+        "schedule": schedule.to_dict(),
+    }
+    return json.loads(json.dumps(plan))  # tuples become lists, as they are when read back
+
+
+def play(
+    evaluation: Evaluation, teams: Sequence[Team], schedule: Schedule, folder: EvalFolder, tell: Tell | None
+) -> None:
+    """The missing shards, one after the other; models are loaded only where any is missing."""
+    missing = folder.missing(schedule)
+    exact = [pair for pair in _exact_pairs(evaluation, teams, schedule) if not folder.exact(pair.group).exists()]
+    total = sum(match.episodes for match in schedule.matches)
+    done = total - sum(shard.episodes for shard in missing)
+    if tell is not None:
+        tell(done, total)
+    if not missing and not exact:
+        return
+    from marft.eval.cast import Cast
+
+    cast = Cast(teams, schedule, evaluation.seed)
+
+    def ended(episode: Episode) -> None:
+        nonlocal done
+        done += not episode.failed
+        if tell is not None:
+            tell(done, total)
+
+    for shard in missing:
+        rollout = cast.rollout([schedule.matches[group] for group, _, _ in shard.parts], ended)
+        plans = [
+            plan for group, start, stop in shard.parts for plan in schedule.plans(group, evaluation.seed)[start:stop]
+        ]
+        folder.add(shard, asyncio.run(rollout.play(plans)))
+    for pair in exact:
+        write_text(folder.exact(pair.group), json.dumps({"nash_conv": cast.nash_conv(pair)}) + "\n")
+
+
+def _exact_pairs(evaluation: Evaluation, teams: Sequence[Team], schedule: Schedule) -> list[Pair]:
+    """Those whose game is asked for NashConv, and whose team has probabilities to ask for."""
+    able = {team.name for team in teams if team.recipe is not None}
+    return [
+        pair
+        for pair in schedule.pairs
+        if pair.kind == "self"
+        and evaluation.games[pair.entry].exact
+        and pair.team in able
+        and len(pair.seats[0]) == len(make_game(*_game(schedule, pair)).seats)
     ]
 
-    def statistic(drawn: list[int]) -> dict[str, float]:
-        found = [table_metrics(game, seats, [rows[index] for index in drawn]) for seats, rows in tables]
-        return averaged(found)
 
-    return {
-        "team": pairing.team,
-        "opponent": pairing.opponent,
-        "kind": pairing.kind,
-        "episodes": len(played),
-        "seats": [seat for seats, _ in tables for seat in seats],
-        "metrics": interval(statistic, episodes, resamples, seed),
-    }
+def _game(schedule: Schedule, pair: Pair) -> tuple[str, dict[str, Any]]:
+    match = schedule.matches[pair.group]
+    return match.game, match.options
 
 
-def _opponents(against: str, players: Mapping[str, Any]) -> list[str]:
-    if against == "none":
-        return []
-    if against == "all":
-        return list(players)
-    names = [name.strip() for name in against.split(",") if name.strip()]
-    for name in names:
-        if name not in players:
-            raise RecipeError(f"--against: no player {name!r}{nearest(name, players)}")
-    return names
+def _check_endpoints(teams: Sequence[Team], schedule: Schedule) -> None:
+    """Two teams may not mean different endpoints by one name, and every key must be there."""
+    from marft.eval.cast import remotes_of
 
-
-def _describe(team: Team) -> dict[str, Any]:
-    return {
-        "source": str(team.source),
-        "recipe": team.recipe.name,
-        "adapters": {agent: str(path.relative_to(team.source)) for agent, path in team.adapters.items()},
-    }
+    asked = {policy for match in schedule.matches for table in match.tables for policy in table.values()}
+    check_keys(remotes_of(teams, asked))

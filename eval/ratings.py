@@ -74,12 +74,15 @@ def alpha_rank(payoff_AA: np.ndarray, alpha: float = 100.0) -> np.ndarray:
     """(A,) the share of time that evolution spends with each strategy of a symmetric two-player game (Omidshafiei et
     al. 2019), by OpenSpiel: strategies that beat each other in a circle share, where a rating would put one on top.
 
-    payoff_AA[i, j]: what i earns against j. alpha: how strongly selection looks at payoffs.
+    payoff_AA[i, j]: what i earns against j. alpha: how strongly selection looks at payoffs, which are scaled to 0..1.
     """
     try:
         from open_spiel.python.egt import alpharank
     except ImportError as error:
         raise MarftError("ratings: OpenSpiel is not installed; pip install 'marft[games]'") from error
     payoff_AA = np.asarray(payoff_AA, dtype=float)
-    _, _, share_A, *_ = alpharank.compute([payoff_AA], m=50, alpha=alpha)
+    spread = payoff_AA.max() - payoff_AA.min()
+    scaled_AA = (payoff_AA - payoff_AA.min()) / spread if spread else np.zeros_like(payoff_AA)
+    with np.errstate(over="ignore"):  # exp of a large payoff difference: the chance to take over is then 0
+        _, _, share_A, *_ = alpharank.compute([scaled_AA], m=50, alpha=alpha)
     return np.asarray(share_A, dtype=float)

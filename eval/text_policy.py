@@ -17,8 +17,8 @@ from marft.banks import Scorers, make_scorer, open_bases
 from marft.chat import Chat, Chats
 from marft.config import Policy
 from marft.errors import RecipeError
-from marft.eval.arena import Team, home_in, load_team
 from marft.eval.exploitability import Exploitability, InformationState, information_states, measure_text
+from marft.eval.teams import Team, home_in, load_team
 from marft.games import make_game
 from marft.games.openspiel import SpielGame
 from marft.scoring import Scorer

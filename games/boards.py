@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, model_validator
 
 from marft.games.openspiel import Event, SpielGame, TurnOptions
-from marft.games.spiel_players import BASIC, SEARCH
+from marft.games.spiel_players import BASIC, MAKERS, SEARCH
 
 if TYPE_CHECKING:
     from marft.games.openspiel import SpielView
@@ -121,3 +121,4 @@ def perfect(view: SpielView, rng: random.Random) -> str:
 
 TicTacToe.players = BASIC | {"perfect": perfect} | SEARCH
 ConnectFour.players = BASIC | SEARCH
+TicTacToe.makers = ConnectFour.makers = MAKERS

@@ -7,6 +7,7 @@ is kept for the life of the process.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ def mcts(simulations: int) -> Player:
 
 
 SEARCH: dict[str, Player] = {"mcts100": mcts(100), "mcts1000": mcts(1000)}
+MAKERS: dict[str, Callable[..., Player]] = {"mcts": mcts}
 
 CFR_ITERATIONS = 500
 

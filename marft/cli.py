@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -112,42 +112,6 @@ def train(
 stages.register(app)
 comparing.register(app)
 publishing.register(app)
-
-
-@app.command("eval")
-def evaluate(
-    teams: Annotated[list[str], typer.Argument(help="run folders, or NAME=FOLDER; with --recipe also adapter folders")],
-    out: Annotated[Path, typer.Option(help="where results.json and the episodes go")] = Path("runs/eval"),
-    against: Annotated[
-        str, typer.Option(help="scripted players, comma-separated; [bold]all[/], or [bold]none[/]")
-    ] = "all",
-    episodes: Annotated[int, typer.Option(min=1, help="instances per seat and pairing")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="seed of instances and sampling")] = 0,
-    resamples: Annotated[int, typer.Option(min=20, help="bootstrap resamples behind the intervals")] = 200,
-    recipe: Annotated[
-        Path | None, typer.Option(help="recipe that gives game and base where folders hold only adapters")
-    ] = None,
-    split: Annotated[
-        Literal["train", "test"], typer.Option(help="of the tasks, where the game asks questions of a set")
-    ] = "test",
-) -> None:
-    """Play trained teams against themselves, scripted players and each other.
-
-    Every pairing is played on the same instances with seats swapped. Numbers come with 95 % bootstrap intervals over
-    instances. Writes results.json and the episodes, prints a table.
-    """
-    quiet_libraries()
-    from marft.eval.arena import evaluate as play
-    from marft.eval.results import print_table
-
-    named = dict(_named(team) for team in teams)
-    if len(named) < len(teams):
-        raise RecipeError("eval: two teams have the same name; give them names as NAME=FOLDER")
-    results = play(
-        named, out, against=against, episodes=episodes, seed=seed, resamples=resamples, recipe=recipe, split=split
-    )
-    print_table(results, Console())
-    Console(stderr=True).print(f"results are in {out / 'results.json'}", highlight=False, soft_wrap=True)
 
 
 @app.command()

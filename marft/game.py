@@ -70,6 +70,8 @@ class Game(ABC):
     name: ClassVar[str]
     Options: ClassVar[type[Options]] = Options
     players: ClassVar[Mapping[str, Player]] = {}
+    makers: ClassVar[Mapping[str, Callable[..., Player]]] = {}
+    """What makes players from numbers: `mcts(300)` is makers["mcts"](300)."""
 
     seats: tuple[str, ...]
     """Seat names in order; may depend on the options."""

@@ -70,7 +70,7 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
     from marft.banks import open_bases
     from marft.engines.make import hf_engine
     from marft.engines.remote import remotes_of
-    from marft.eval.arena import home_in, load_team
+    from marft.eval.teams import home_in, load_team
     from marft.team import add_frozen, make_remote, players_of
 
     team = load_team(run.resolve().name, _run_folder(run), None)

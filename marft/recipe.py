@@ -147,7 +147,11 @@ def facts_of(recipe: Recipe) -> Facts:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML; `parse_recipe` reads it back to the same recipe."""
-    data = recipe.model_dump(mode="json", by_alias=True)
+    return to_yaml(recipe.model_dump(mode="json", by_alias=True))
+
+
+def to_yaml(data: Mapping[str, Any]) -> str:
+    """Plain data as `read_yaml` reads it back."""
     return yaml.dump(data, Dumper=_YamlOut, sort_keys=False, width=100, allow_unicode=True)
 
 
@@ -327,9 +331,22 @@ def _check_remote(name: str, remote: Remote) -> None:
 
 
 def load_player(game: Any, name: str, where: str) -> Any:
-    """A scripted player of the game by name, or the user's own by path.py:function."""
+    """A scripted player of the game by name, or the user's own by path.py:function.
+
+    NAME(3, 0.5) is the player that the game's maker, or the user's function, of that name makes from these numbers.
+    """
     if name in game.players:
         return game.players[name]
+    made = re.fullmatch(r"(.+)\(([-+0-9., eE]*)\)", name)
+    if made is not None:
+        maker, numbers = made.groups()
+        if ":" not in maker and maker not in game.makers:
+            raise RecipeError(f"{where}: {game.name} makes no player {maker!r}{nearest(maker, game.makers)}")
+        try:
+            values = [yaml.load(number, _Yaml) for number in numbers.split(",") if number.strip()]
+            return (load_object(maker, where) if ":" in maker else game.makers[maker])(*values)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"{where}: {name}: {error}") from None
     if ":" in name:
         return load_object(name, where)
     raise RecipeError(f"{where}: {game.name} has no player {name!r}{nearest(name, game.players)}")

@@ -191,7 +191,7 @@ def test_frozen_and_past_policies_play_on_their_own_base(tmp_path):
 def test_a_trained_team_is_evaluated_and_played_on_its_bases(tmp_path):
     run = train(two_recipe("train={updates: 1, save_every: 1}", "optimizer.learning_rate=0.05"), tmp_path / "run")
     results = evaluate({"two": run}, tmp_path / "eval", against="TFT", episodes=4, resamples=20)
-    assert results["settings"]["bases"] == {base: folder() for base, folder in FOLDERS.items()}
+    assert results["teams"]["two"]["bases"] == {base: folder() for base, folder in FOLDERS.items()}
     trained = {f"two/{name}": plain_model(base, run / "adapters" / name) for name, base in HOMES.items()}
     found = gaps(read_episodes(tmp_path / "eval"), trained)
     assert found.keys() == trained.keys()

@@ -138,12 +138,16 @@ def test_a_bad_reward_is_named(run, recipe, tmp_path, body, part):
 def test_an_evaluation_that_cannot_be_made_is_refused_before_it_plays(run, recipe, tmp_path):
     assert run("train", recipe(), "--out", "run")[0] == 0
     (tmp_path / "file").touch()
-    refused(run("eval", "run", "--against", "AllD,TTF", "--out", "e"), 2, "--against", "'TTF'", "'TFT'")
-    refused(run("eval", "run", "--out", "file/e"), 4, "file/e", "cannot be written", "--out")
-    refused(run("eval", "run", "b=run/adapters", "--out", "e"), 4, "run/adapters", "recipe.yaml")
+    refused(
+        run("eval", "own", "--team", "run", "--against", "AllD,TTF", "--out", "e"), 2, "--against", "'TTF'", "'TFT'"
+    )
+    refused(run("eval", "own", "--team", "run", "--out", "file/e"), 4, "file/e", "cannot be written", "--out")
+    refused(
+        run("eval", "own", "--team", "run", "--team", "b=run/adapters", "--out", "e"), 4, "run/adapters", "recipe.yaml"
+    )
     assert not (tmp_path / "e").exists()
     (tmp_path / "run" / "recipe.yaml").write_text("- a\n- list\n")
-    refused(run("eval", "run", "--out", "e"), 2, "run/recipe.yaml", "mapping")
+    refused(run("eval", "own", "--team", "run", "--out", "e"), 2, "run/recipe.yaml", "mapping")
 
 
 def test_a_damaged_checkpoint_is_named_on_resume(run, recipe, tmp_path):
@@ -155,10 +159,10 @@ def test_a_damaged_checkpoint_is_named_on_resume(run, recipe, tmp_path):
 
 def test_evaluation_report_and_show_refuse_what_is_no_run(run, tmp_path):
     (tmp_path / "empty").mkdir()
-    refused(run("eval", "empty"), 4, "empty", "recipe.yaml")
+    refused(run("eval", "own", "--team", "empty"), 4, "empty", "recipe.yaml")
     refused(run("report", "empty"), 4, "empty")
     refused(run("show", "empty"), 4, "empty")
-    refused(run("eval", "a=empty", "a=empty"), 2, "same name")
+    refused(run("eval", "own", "--team", "a=empty", "--team", "a=empty"), 2, "same name")
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -54,14 +54,15 @@ def test_an_evaluation_asks_the_questions_of_the_split_and_says_which(run, tmp_p
 
 def test_only_the_questions_change_and_not_the_model_they_are_put_to():
     recipe = parse_recipe(DEBATE)
-    played = on_split(recipe, "test")
+    played = on_split(recipe.game, "test")
     assert task_of(played) == TaskOptions(**TASK | {"split": "test", "size": None})
-    assert (played.game.name, played.game.options["seats"]) == ("debate", 2)
-    assert tiny_folder(played) != tiny_folder(recipe)  # hence the base is loaded by the recipe as it was
-    assert on_split(recipe, "train").game.options["task"] == recipe.game.options["task"] | {"split": "train"}
+    assert (played.name, played.options["seats"]) == ("debate", 2)
+    changed = recipe.model_copy(update={"game": played})
+    assert tiny_folder(changed) != tiny_folder(recipe)  # hence the base is loaded by the recipe as it was
+    assert on_split(recipe.game, "train").options["task"] == recipe.game.options["task"] | {"split": "train"}
 
 
 def test_a_game_without_tasks_is_played_as_it_is():
     changes = {"game": {"name": "prisoners_dilemma"}, "agents": {"p1": None, "p2": None, "alice": {}, "bob": {}}}
     recipe = parse_recipe(merge(DEBATE, changes))
-    assert on_split(recipe, "test") is recipe
+    assert on_split(recipe.game, "test") is recipe.game

@@ -38,7 +38,18 @@ def earned(tmp_path_factory):
     for team in ("naive", "ad_align"):
         recipe = FOLDER / f"{team}.yaml"
         marft("train", recipe, f"train.updates={UPDATES}", "trackers=[]", "--out", root / team)
-        marft("eval", root / team, "--against", "greedy", "--episodes", 32, "--out", root / f"eval-{team}")
+        marft(
+            "eval",
+            "own",
+            "--team",
+            root / team,
+            "--against",
+            "greedy",
+            "--episodes",
+            32,
+            "--out",
+            root / f"eval-{team}",
+        )
         rounds = load_recipe(recipe).game.options["rounds"]
         for pair in json.loads((root / f"eval-{team}" / "results.json").read_text(encoding="utf-8"))["pairs"]:
             found[team, pair["opponent"]] = pair["metrics"]["return"]["mean"] / rounds

@@ -21,11 +21,11 @@ from marft import __version__
 from marft.bases import models_of, renamed, views_of
 from marft.config import Model, Recipe
 from marft.errors import RecipeError, RunFolderError
-from marft.files import replace_folder
+from marft.eval.results import read_results
+from marft.files import file_hash, replace_folder
 from marft.games import make_game
 from marft.model import base_source, load_tokenizer
 from marft.recipe import dump_recipe
-from marft.report.results import read_results
 from marft.report.runs import read_run
 from marft.train.checkpoint import newest_adapters
 from marft.train.folder import run_recipe
@@ -123,12 +123,6 @@ def team_of(
         "sampling": recipe.sampling.model_dump(),
         "first_messages": prompts,
     }
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def template_hash(tokenizer: Any) -> str:

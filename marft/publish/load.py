@@ -9,8 +9,9 @@ from typing import Any
 from marft.bases import models_of, renamed
 from marft.config import Recipe
 from marft.errors import ModelError, RunFolderError
+from marft.files import file_hash
 from marft.model import load_tokenizer
-from marft.publish.folder import ADAPTER, SCHEMA, file_hash, template_hash
+from marft.publish.folder import ADAPTER, SCHEMA, template_hash
 from marft.recipe import parse_recipe, read_yaml
 
 

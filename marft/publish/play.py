@@ -9,7 +9,7 @@ from marft.banks import open_bases
 from marft.engines.make import hf_engine
 from marft.engines.remote import check_keys, remotes_of
 from marft.episode import Episode
-from marft.eval.arena import home_in, load_team
+from marft.eval.teams import home_in, load_team
 from marft.rollout import FLAT, Plan
 from marft.team import make_rollout
 

@@ -62,7 +62,8 @@ def team_accuracies(out: Path, seed: int, episodes: int) -> dict[str, dict[str, 
         for role, folder in adapters.items():
             shutil.copytree(folder, place / role, dirs_exist_ok=True)
         given = ("--recipe", RECIPE, "--against", "none", "--episodes", episodes, "--out", out / "eval" / team)
-        marft(out / "eval" / team / "results.json", "eval", f"{team}={place}", *given)
+        ours = ("own", "--team", f"{team}={place}", "--resume")
+        marft(out / "eval" / team / "results.json", "eval", *ours, *given)
         found[team] = accuracies(out / "eval" / team)
     return found
 

@@ -46,7 +46,7 @@ def main(
     runs = {name: out / name for name in TEAMS}
     for name, folder in runs.items():
         train(load_recipe(HERE / f"{name}.yaml", [f"seed={seed}"]), folder, overwrite=True)
-    results = evaluate(runs, out / "eval", episodes=episodes, seed=seed)
+    results = evaluate(runs, out / "eval", episodes=episodes, seed=seed, overwrite=True)
     title = "Two teams learn the iterated prisoner's dilemma"
     report = write_report(runs, out / "report.html", results=out / "eval" / "results.json", title=title)
     write_text(out / "summary.json", json.dumps(summarise(results, runs), indent=2) + "\n")

@@ -1,0 +1,100 @@
+"""Cross-play as one table: who earns what with whom, and ratings out of who came out ahead of whom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from marft.errors import MarftError
+from marft.eval.measure import Measured
+from marft.eval.ratings import alpha_rank, bradley_terry, plackett_luce
+from marft.eval.stats import measure_of
+
+SPREAD = 1.959964
+"""Standard deviations to either side of a 95 % interval of a normal."""
+
+
+def matrix_of(measured: Sequence[Measured]) -> dict[str, Any]:
+    """players, and payoff[i][j]: what a seat of i's earns where the others are j's; None where they did not meet."""
+    players = list(dict.fromkeys(one.pair.team for one in measured))
+    place = {name: number for number, name in enumerate(players)}
+    payoff: list[list[float | None]] = [[None] * len(players) for _ in players]
+    for one in measured:
+        other = one.pair.team if one.pair.kind == "self" else one.pair.opponent
+        if one.pair.kind in ("self", "team"):
+            payoff[place[one.pair.team]][place[other]] = one.whole["return"]
+    return {"players": players, "payoff": payoff}
+
+
+def ratings_of(measured: Sequence[Measured], resamples: int, seed: int) -> dict[str, Any]:
+    """Of all teams that met another one. An episode is won by who earns more per seat.
+
+    Intervals: of Bradley–Terry by the bootstrap over instances; of openskill 1.96 of its own deviations. α-rank needs
+    every meeting of a game of two seats, and is left out otherwise; so is openskill where it is not installed.
+    """
+    met = [one for one in measured if one.pair.kind == "team" and one.earned]
+    players = list(dict.fromkeys(one.pair.team for one in met))
+    if len(players) < 2:
+        return {}
+    ratings = {"bradley_terry": _bradley_terry(met, players, resamples, seed)}
+    once = list({(one.pair.group): one for one in met}.values())  # a shared match counts once
+    try:
+        skill = plackett_luce(
+            [{one.pair.team: own, one.pair.opponent: theirs} for one in once for own, theirs in one.earned]
+        )
+        ratings["openskill"] = {
+            name: {
+                "mean": skill[name][0],
+                "low": skill[name][0] - SPREAD * skill[name][1],
+                "high": skill[name][0] + SPREAD * skill[name][1],
+            }
+            for name in players
+        }
+    except MarftError as error:
+        if "not installed" not in str(error):
+            raise
+    table = matrix_of(measured)
+    if all(value is not None for row in table["payoff"] for value in row) and all(
+        len(next(iter(one.match.tables))) == 2 for one in met
+    ):
+        try:
+            shares = alpha_rank(np.array(table["payoff"]))
+            ratings["alpha_rank"] = dict(zip(table["players"], (float(share) for share in shares), strict=True))
+        except MarftError as error:
+            if "not installed" not in str(error):
+                raise
+    return ratings
+
+
+def _bradley_terry(met: Sequence[Measured], players: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    place = {name: number for number, name in enumerate(players)}
+    once = list({one.pair.group: one for one in met}.values())
+    # counts[pair, instance]: won, drawn, lost by the pair's team
+    tables = []
+    for one in once:
+        own = np.array(one.earned)
+        per = one.match.instances
+        instance_E = np.arange(len(own)) // one.match.seeds % per  # by way of sitting, instance, sampling seed
+        counts = np.zeros((per, 3))
+        np.add.at(counts, (instance_E, 1 - np.sign(own[:, 0] - own[:, 1]).astype(int)), 1)
+        tables.append((place[one.pair.team], place[one.pair.opponent], counts))
+
+    def rated(pick: np.ndarray | None) -> np.ndarray:
+        wins, draws = np.zeros((2, len(players), len(players)))
+        for i, j, counts in tables:
+            won, level, lost = counts.sum(0) if pick is None else counts[pick].sum(0)
+            wins[i, j] += won
+            wins[j, i] += lost
+            draws[i, j] += level
+            draws[j, i] += level
+        return bradley_terry(wins, draws_AA=draws)
+
+    whole, rng = rated(None), np.random.default_rng(seed)
+    instances = max(len(counts) for _, _, counts in tables)
+    drawn = np.array([rated(rng.integers(instances, size=instances)) for _ in range(resamples)])
+    return {
+        name: measure_of(float(whole[n]), drawn[:, n] if len(drawn) else [math.nan]) for n, name in enumerate(players)
+    }
