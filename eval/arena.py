@@ -56,10 +56,10 @@ def run(
     """Play what is missing of an evaluation, then score all of it."""
     teams = load_teams(evaluation)
     schedule = schedule_of(evaluation, teams)
+    _check_endpoints(teams, schedule)
     folder = EvalFolder(Path(evaluation.out))
     folder.open(resume=resume, overwrite=overwrite)
     try:
-        _check_endpoints(teams, schedule)
         plan = folder.begin(evaluation, plan_of(evaluation, teams, schedule), overwrite=overwrite)
         schedule = Schedule.from_dict(plan["schedule"])
         play(evaluation, teams, schedule, folder, tell)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from marft.errors import MarftError
 from marft.eval.measure import Measured
 from marft.eval.ratings import alpha_rank, bradley_terry, plackett_luce
 from marft.eval.stats import measure_of
@@ -41,32 +41,20 @@ def ratings_of(measured: Sequence[Measured], resamples: int, seed: int) -> dict[
         return {}
     ratings = {"bradley_terry": _bradley_terry(met, players, resamples, seed)}
     once = list({(one.pair.group): one for one in met}.values())  # a shared match counts once
-    try:
-        skill = plackett_luce(
-            [{one.pair.team: own, one.pair.opponent: theirs} for one in once for own, theirs in one.earned]
-        )
-        ratings["openskill"] = {
-            name: {
-                "mean": skill[name][0],
-                "low": skill[name][0] - SPREAD * skill[name][1],
-                "high": skill[name][0] + SPREAD * skill[name][1],
-            }
-            for name in players
-        }
-    except MarftError as error:
-        if "not installed" not in str(error):
-            raise
+    if find_spec("openskill") is not None:
+        games = [{one.pair.team: own, one.pair.opponent: theirs} for one in once for own, theirs in one.earned]
+        skill = plackett_luce(games)
+        ratings["openskill"] = {name: _within(*skill[name]) for name in players}
     table = matrix_of(measured)
-    if all(value is not None for row in table["payoff"] for value in row) and all(
-        len(next(iter(one.match.tables))) == 2 for one in met
-    ):
-        try:
-            shares = alpha_rank(np.array(table["payoff"]))
-            ratings["alpha_rank"] = dict(zip(table["players"], (float(share) for share in shares), strict=True))
-        except MarftError as error:
-            if "not installed" not in str(error):
-                raise
+    whole = all(value is not None for row in table["payoff"] for value in row)
+    if whole and all(len(one.match.tables[0]) == 2 for one in met) and find_spec("pyspiel") is not None:
+        shares = alpha_rank(np.array(table["payoff"]))
+        ratings["alpha_rank"] = dict(zip(table["players"], shares.tolist(), strict=True))
     return ratings
+
+
+def _within(mean: float, deviation: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - SPREAD * deviation, "high": mean + SPREAD * deviation}
 
 
 def _bradley_terry(met: Sequence[Measured], players: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:

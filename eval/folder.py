@@ -23,8 +23,10 @@ from marft.errors import RunFolderError
 from marft.eval.evaluation import Evaluation
 from marft.eval.matches import Schedule
 from marft.files import write_text
+from marft.publish.load import is_published
 from marft.recipe import to_yaml
 from marft.store import read_parquet, write_parquet
+from marft.train.folder import is_run
 
 SHARD = 256
 """Episodes of a shard: enough to fill an engine's batches, few enough to lose."""
@@ -76,6 +78,8 @@ class EvalFolder:
         """Lock the folder. RunFolderError where it holds an evaluation that is neither gone on with nor to go."""
         if resume and overwrite:
             raise RunFolderError("--resume goes on with an evaluation and --overwrite removes it; give one of them")
+        if is_run(self.path) or is_published(self.path):
+            raise RunFolderError(f"{self.path} is a team's own folder, whose episodes stay; choose another --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "a")  # noqa: SIM115 - held until close
@@ -86,9 +90,16 @@ class EvalFolder:
         except OSError:
             self.close()
             raise RunFolderError(f"{self.path} is in use by another process; choose another --out") from None
-        if not (resume or overwrite) and (self.path / "plan.json").exists():
+        known = (self.path / "plan.json").exists()
+        if self._played and not overwrite and not (resume and known):
             self.close()
-            raise RunFolderError(f"{self.path} holds an evaluation; pass --resume, --overwrite or another --out")
+            ways = "--resume, --overwrite" if known else "--overwrite (an earlier version's cannot be resumed)"
+            raise RunFolderError(f"{self.path} holds an evaluation; pass {ways} or another --out")
+
+    @property
+    def _played(self) -> bool:
+        """Whether anything was; an evaluation that died before its first shard has nothing to lose."""
+        return (self.path / "results.json").exists() or any((self.path / "episodes").glob("*.parquet"))
 
     def close(self) -> None:
         if self._lock is not None:
@@ -99,11 +110,11 @@ class EvalFolder:
         """Store what is to be played, or check that it is what the folder holds; the plan that counts."""
         if overwrite:
             self._empty()
-        if (self.path / "plan.json").exists():
+        for path in (*self.path.glob("episodes/.*"), *self.path.glob("exact/.*")):
+            path.unlink()  # halves of files that a killed process was writing
+        if self._played:
             stored = self.plan()
             _same(stored, plan, self.path)
-            for path in (*self.path.glob("episodes/.*"), *self.path.glob("exact/.*")):
-                path.unlink()  # halves of files that a killed process was writing
             return stored
         data = evaluation.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"suite": evaluation.suite}
         write_text(self.path / "config.yaml", to_yaml(data))

@@ -17,6 +17,7 @@ from marft.eval.evaluation import ALL, Entry, Evaluation
 from marft.eval.heldout import on_split
 from marft.eval.teams import Team
 from marft.games import make_game
+from marft.games.openspiel import SpielGame
 from marft.recipe import load_player
 from marft.rollout import Plan
 from marft.seeds import derive
@@ -45,7 +46,7 @@ class Match:
 class Pair:
     """A team measured in the match `group`. seats: the team's, one tuple per way of sitting. entry: of the suite.
 
-    kind: self, scripted or team; or reference, the ends of a dilemma's scale; or votes, one agent alone.
+    kind: self, scripted or team; votes, one agent alone; or reference, the ends of a dilemma's scale.
     """
 
     team: str
@@ -83,6 +84,8 @@ class Schedule:
 
 def schedule_of(evaluation: Evaluation, teams: Sequence[Team]) -> Schedule:
     """Every entry of the suite, at its game, or at the own game of each group of teams that have the same one."""
+    if evaluation.summary == "cross_play" and len(evaluation.games) > 1:
+        raise RecipeError(f"games: a table of cross-play is of one game, and there are {len(evaluation.games)}")
     made = _Making(evaluation)
     for number, entry in enumerate(evaluation.games):
         for game, players in _at(entry, evaluation, teams):
@@ -98,6 +101,9 @@ def _at(entry: Entry, evaluation: Evaluation, teams: Sequence[Team]) -> Iterator
     own: dict[str, Game] = {team.game.model_dump_json(): team.game for team in teams if team.game is not None}
     if not own:
         raise RecipeError("eval: none of the teams has a game of its own; name one, --set game=NAME")
+    if evaluation.summary == "cross_play" and len(own) > 1:
+        names = ", ".join(one.name for one in own.values())
+        raise RecipeError(f"eval: the teams were trained on different games ({names}); say which, --set game=NAME")
     for key, one in own.items():
         yield one, [team for team in teams if team.game is None or team.game.model_dump_json() == key]
 
@@ -121,6 +127,10 @@ class _Making:
                 load_player(rules, team.player, f"teams.{team.name}")
         if entry.control is not None and entry.control not in players:
             players.append(entry.control)
+        if entry.exact and (not isinstance(rules, SpielGame) or rules.options.invalid != "random"):
+            raise RecipeError(
+                f"games[{number}].exact: needs a game of OpenSpiel's with invalid: random, not {game.name}"
+            )
         seats, mutual = rules.seats, {}
         for team in teams:
             everywhere = team.seated(game.name, seats)

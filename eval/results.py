@@ -46,7 +46,7 @@ class TeamFacts(BaseModel):
 
 
 class Pairing(BaseModel):
-    """One team against one opponent at one game; `kind` is self, scripted or team.
+    """One team against one opponent at one game; `kind` is self, scripted, team or votes.
 
     group: the number that the pair's episodes carry as their `group`. instances: how many were played, each from every
     one of `ways` of sitting and with every sampling seed; `index` counts episodes in this order, ways first. seats:

@@ -78,8 +78,9 @@ def test_what_was_finished_is_not_played_again_and_the_results_are_the_same_byte
     monkeypatch.setattr(folders.EvalFolder, "add", add)
     before = stamps(tmp_path)
     assert len(before) == after
-    with pytest.raises(RunFolderError, match="holds an evaluation; pass --resume"):
-        evaluate(team, tmp_path, **SETTINGS)
+    if after:
+        with pytest.raises(RunFolderError, match="holds an evaluation; pass --resume"):
+            evaluate(team, tmp_path, **SETTINGS)
     evaluate(team, tmp_path, resume=True, **SETTINGS)
     assert before.items() <= stamps(tmp_path).items()
     assert (tmp_path / "results.json").read_bytes() == (whole / "results.json").read_bytes()
@@ -148,6 +149,27 @@ def test_other_settings_are_refused_by_name(team, whole, tmp_path):
         evaluate({"one": changed}, out, resume=True, **SETTINGS)
     evaluate(team, out, overwrite=True, **SETTINGS | {"seed": 4, "episodes": 2})
     assert json.loads((out / "results.json").read_text())["settings"]["seed"] == 4
+
+
+def test_a_teams_own_folder_and_older_evaluations_are_left_alone(team, tmp_path):
+    with pytest.raises(RunFolderError, match="a team's own folder"):
+        evaluate(team, team["one"], overwrite=True, **SETTINGS)
+    (tmp_path / "episodes").mkdir()
+    (tmp_path / "episodes" / "update-000000.parquet").write_bytes(b"of an earlier version")
+    for flags in ({}, {"resume": True}):
+        with pytest.raises(RunFolderError, match="an earlier version's cannot be resumed"):
+            evaluate(team, tmp_path, **flags, **SETTINGS)
+    assert [path.name for path in (tmp_path / "episodes").iterdir()] == ["update-000000.parquet"]
+
+
+def test_an_evaluation_that_died_before_it_played_may_be_begun_again(team, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(cast, "load_base", lambda *_: (_ for _ in ()).throw(RunFolderError("no base")))
+    with pytest.raises(RunFolderError, match="no base"):
+        evaluate(team, tmp_path, **SETTINGS | {"seed": 9})
+    monkeypatch.undo()
+    monkeypatch.setattr(folders, "SHARD", 10)
+    evaluate(team, tmp_path, **SETTINGS)
+    assert (tmp_path / "results.json").read_bytes() == (whole / "results.json").read_bytes()
 
 
 def test_an_unfinished_evaluation_is_not_scored(whole, tmp_path):

@@ -256,6 +256,8 @@ def test_what_is_wrong_is_named(tmp_path):
         evaluate(scripted("TFT"), tmp_path / "out")
     with pytest.raises(RecipeError, match=r"teams\.a: prisoners_dilemma has no player 'TTF'; did you mean 'TFT'"):
         evaluate({"a": "script:TTF"}, tmp_path / "out", game=PD)
+    with pytest.raises(RecipeError, match=r"games\[0\]\.exact: needs a game of OpenSpiel's"):
+        evaluate(scripted("TFT"), tmp_path / "out", suite=suite(tmp_path, [{"game": PD, "exact": True}]))
     with pytest.raises(RecipeError, match="asks no questions of a task set"):
         evaluate(scripted("TFT"), tmp_path / "out", suite="reasoning", game=PD)
     assert not (tmp_path / "out").exists()
