@@ -31,6 +31,7 @@ from marft.game import Player
 from marft.games import make_game
 from marft.lookup import nearest
 from marft.model import base_source
+from marft.publish.folder import ADAPTER, file_hash
 from marft.publish.load import is_published, published_recipe
 from marft.recipe import load_recipe
 from marft.rollout import FLAT, Plan
@@ -39,7 +40,7 @@ from marft.store import write_parquet
 from marft.tasks.options import Split
 from marft.team import add_frozen, make_rollout, players_of
 from marft.train.checkpoint import latest_checkpoint
-from marft.train.folder import run_recipe
+from marft.train.folder import is_run, run_recipe, versions
 
 
 @dataclass(frozen=True)
@@ -124,21 +125,25 @@ def evaluate(
     results = {
         "schema": SCHEMA,
         "marft": __version__,
-        "game": first.game.name,
+        "suite": "own",
         "teams": {team.name: _describe(team) for team in loaded},
         "settings": {
             **_bases(first),
             "sampling": first.sampling.model_dump(),
-            "episodes_per_seat": episodes,
+            "episodes": episodes,
+            "seeds": 1,
             "seed": seed,
             "resamples": resamples,
             "interval": 0.95,
         }
         | ({} if played_as is first else {"split": split}),
+        "versions": versions(),
         "pairs": [
-            _measure(pairing, done[start : start + count], type(game), episodes, resamples, derive(seed, "bootstrap"))
-            for pairing, start, count in _slices(pairings, episodes)
+            {"game": first.game.name, "options": played_as.game.options, "group": number}
+            | _measure(pairing, done[start : start + count], type(game), episodes, resamples, derive(seed, "bootstrap"))
+            for number, (pairing, start, count) in enumerate(_slices(pairings, episodes))
         ],
+        "summary": {},
     }
     write_results(results, out / "results.json")
     return results
@@ -237,6 +242,8 @@ def _measure(
         "team": pairing.team,
         "opponent": pairing.opponent,
         "kind": pairing.kind,
+        "instances": episodes,
+        "ways": len(tables),
         "episodes": len(played),
         "seats": [seat for seats, _ in tables for seat in seats],
         "metrics": interval(statistic, episodes, resamples, seed),
@@ -257,7 +264,8 @@ def _opponents(against: str, players: Mapping[str, Any]) -> list[str]:
 
 def _describe(team: Team) -> dict[str, Any]:
     return {
+        "kind": "published" if is_published(team.source) else "run" if is_run(team.source) else "adapters",
         "source": str(team.source),
         "recipe": team.recipe.name,
-        "adapters": {agent: str(path.relative_to(team.source)) for agent, path in team.adapters.items()},
+        "adapters": {agent: file_hash(path / ADAPTER[1]) for agent, path in team.adapters.items()},
     }

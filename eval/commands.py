@@ -37,14 +37,24 @@ def compare(
     sides = [[load_played(one) for one in side.split(",")] for side in (ours, theirs)]
     found = find(*sides, metrics=metric, resamples=resamples)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("against", "metric", ours, theirs, "difference", "clear", "instances that would show it"):
-        table.add_column(heading, justify="left" if heading in ("against", "metric", "clear") else "right")
+    games = len({one.game for one in found}) > 1
+    for heading in (
+        *("game",) * games,
+        "against",
+        "metric",
+        ours,
+        theirs,
+        "difference",
+        "clear",
+        "instances that would show it",
+    ):
+        table.add_column(heading, justify="left" if heading in ("game", "against", "metric", "clear") else "right")
     for one in found:
         needed = "" if one.needed is None else f"{one.needed:,} (of {one.instances})"
         change = f"{one.difference:+.3g} ({one.low:.3g} to {one.high:.3g})"
         style = "bold" if one.clear else "dim"
         cells = (one.opponent, one.metric, f"{one.ours:.3g}", f"{one.theirs:.3g}", change, "yes" * one.clear, needed)
-        table.add_row(*cells, style=style)
+        table.add_row(*(one.game,) * games, *cells, style=style)
     Console().print(table)
     clear = sum(one.clear for one in found)
     Console(stderr=True).print(f"{clear} of {len(found)} differ beyond noise", highlight=False)

@@ -9,44 +9,53 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from marft.episode import Episode
+from marft.episode import Episode, finished
 from marft.errors import RecipeError, RunFolderError
 from marft.eval.intervals import LEVEL, instances_for
 from marft.eval.measure import table_metrics
+from marft.eval.results import Pairing, read_results
 from marft.games import find_game
 from marft.lookup import nearest
 from marft.store import read_episodes
 
-Tables = list[tuple[tuple[str, ...], dict[int, Episode]]]
-"""Of one pairing, a way of sitting each: the team's seats, and instance seed -> episode."""
+Tables = list[tuple[tuple[str, ...], dict[int, list[Episode]]]]
+"""Of one pairing, a way of sitting each: the team's seats, and instance seed -> its episodes, one per sampling seed."""
+
+
+class Meeting(NamedTuple):
+    """What is played, and against whom. options: of the game, as JSON."""
+
+    game: str
+    options: str
+    opponent: str
 
 
 @dataclass(frozen=True)
 class Played:
-    """A team's evaluation on disk: opponent -> its tables."""
+    """A team's evaluation on disk."""
 
     name: str
-    game: str
-    pairings: dict[str, Tables]
+    pairings: dict[Meeting, Tables]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric against one opponent.
+    """One metric against one opponent at one game.
 
     low, high: the interval of ours − theirs. clear: whether it differs beyond noise, with all metrics of the comparison
     in view (Holm 1979). needed: instances that would show a difference of this size four times in five; None where
     there is none. instances: how many there are.
     """
 
+    game: str
     opponent: str
     metric: str
     ours: float
@@ -74,23 +83,22 @@ def compare(
 
     ours, theirs: one evaluation per training seed.
     """
-    game = find_game(ours[0].game)
-    for one in (*ours, *theirs):
-        if one.game != ours[0].game:
-            raise RunFolderError(f"compare: {one.name} played {one.game}, and {ours[0].name} {ours[0].game}")
-    opponents = [name for name in ours[0].pairings if all(name in one.pairings for one in (*ours, *theirs))]
-    if not opponents:
-        raise RunFolderError(f"compare: {ours[0].name} and {theirs[0].name} have no opponent in common")
+    meetings = [one for one in ours[0].pairings if all(one in other.pairings for other in (*ours, *theirs))]
+    if not meetings:
+        raise RunFolderError(
+            f"compare: {ours[0].name} and {theirs[0].name} have no opponent at the same game in common; one met "
+            f"{_listed(ours[0])}, the other {_listed(theirs[0])}"
+        )
     found: list[tuple[Difference, float]] = []
-    for opponent in opponents:
-        sides = [[one.pairings[opponent] for one in side] for side in (ours, theirs)]
+    for meeting in meetings:
+        sides = [[one.pairings[meeting] for one in side] for side in (ours, theirs)]
         instances = sorted(set.intersection(*(set(rows) for side in sides for tables in side for _, rows in tables)))
         if len(instances) < 2:
             raise RunFolderError(
-                f"compare: against {opponent} the two sides share {len(instances)} instances; evaluate both with the "
-                "same --seed"
+                f"compare: at {meeting.game} against {meeting.opponent} the two sides share {len(instances)} "
+                "instances; evaluate both with the same --seed"
             )
-        found += _against(game, opponent, sides, instances, resamples, np.random.default_rng(seed))
+        found += _against(meeting, sides, instances, resamples, np.random.default_rng(seed))
     known = list(dict.fromkeys(one.metric for one, _ in found))
     for name in metrics or ():
         if name not in known:
@@ -105,47 +113,61 @@ def load_played(text: str) -> Played:
     place, _, team = text.partition(":") if not Path(text).exists() else (text, "", "")
     folder = Path(place)
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"compare: {folder} holds no results.json of marft eval: {error}") from None
-    teams = list(results["teams"])
+        results = read_results(folder / "results.json")
+    except RunFolderError as error:
+        raise RunFolderError(f"compare: {folder} holds no results of marft eval: {error}") from None
+    teams = results.played()
     if not team and len(teams) > 1:
         raise RunFolderError(f"compare: {folder} holds {', '.join(teams)}; say which, as {folder}:{teams[0]}")
     if team and team not in teams:
         raise RunFolderError(f"compare: {folder} has no team {team!r}{nearest(team, teams)}")
     team = team or teams[0]
-    episodes, start, pairings = list(read_episodes(folder)), 0, {}
-    done = [episode for episode in episodes if episode.status == "done"]
-    each = results["settings"]["episodes_per_seat"]
-    for pairing in results["pairs"]:
-        rows = done[start : start + pairing["episodes"]]
-        start += pairing["episodes"]
-        if pairing["team"] == team:
-            pairings[pairing["opponent"]] = _tables(pairing, rows, each)
-    return Played(text, results["game"], pairings)
+    episodes: dict[int, list[Episode]] = {}
+    for episode in finished(list(read_episodes(folder))):
+        episodes.setdefault(episode.group, []).append(episode)
+    return Played(
+        text,
+        {
+            Meeting(one.game, json.dumps(one.options, sort_keys=True), one.opponent): tables_of(
+                one, episodes.get(one.group, [])
+            )
+            for one in results.pairs
+            if one.team == team
+        },
+    )
 
 
-def _tables(pairing: Mapping[str, Any], rows: Sequence[Episode], each: int) -> Tables:
-    count = len(rows) // each
-    share = len(pairing["seats"]) // count
-    return [
-        (
-            tuple(pairing["seats"][number * share : (number + 1) * share]),
-            {episode.seed: episode for episode in rows[number * each : (number + 1) * each]},
+def tables_of(pairing: Pairing, episodes: Sequence[Episode]) -> Tables:
+    """A pairing's episodes by the way of sitting (the first so many by `index`, and so on), and by instance."""
+    if len(episodes) != pairing.episodes:
+        raise RunFolderError(
+            f"results: {pairing.team} against {pairing.opponent} has {len(episodes)} episodes on disk and "
+            f"{pairing.episodes} in results.json; marft eval --resume, or --rescore"
         )
-        for number in range(count)
-    ]
+    each, share = len(episodes) // pairing.ways, len(pairing.seats) // pairing.ways
+    tables: Tables = []
+    for number in range(pairing.ways):
+        rows: dict[int, list[Episode]] = {}
+        for episode in sorted(episodes, key=lambda one: one.index):
+            if episode.index // each == number:
+                rows.setdefault(episode.seed, []).append(episode)
+        tables.append((tuple(pairing.seats[number * share : (number + 1) * share]), rows))
+    return tables
+
+
+def _listed(played: Played) -> str:
+    return ", ".join(f"{one.opponent} at {one.game}" for one in played.pairings)
 
 
 def _against(
-    game: Any,
-    opponent: str,
+    meeting: Meeting,
     sides: Sequence[Sequence[Tables]],
     instances: Sequence[int],
     resamples: int,
     rng: np.random.Generator,
 ) -> list[tuple[Difference, float]]:
     """Each metric with the probability that chance alone makes a difference at least as large (two-sided)."""
+    game = find_game(meeting.game)
     everything = [list(range(len(side))) for side in sides]
     whole = [_means(game, side, seeds, instances) for side, seeds in zip(sides, everything, strict=True)]
     draws: dict[str, list[float]] = {key: [] for key in whole[0] if key in whole[1]}
@@ -166,7 +188,18 @@ def _against(
         needed = instances_for(ours - theirs, error * math.sqrt(len(instances))) if ours != theirs and error else None
         found.append(
             (
-                Difference(opponent, key, ours, theirs, float(low), float(high), False, needed, len(instances)),
+                Difference(
+                    game=meeting.game,
+                    opponent=meeting.opponent,
+                    metric=key,
+                    ours=ours,
+                    theirs=theirs,
+                    low=float(low),
+                    high=float(high),
+                    clear=False,
+                    needed=needed,
+                    instances=len(instances),
+                ),
                 _chance(ours - theirs, error, len(instances)),
             )
         )
@@ -176,7 +209,7 @@ def _against(
 def _means(game: Any, side: Sequence[Tables], seeds: Sequence[int], instances: Sequence[int]) -> dict[str, float]:
     """Each metric, on average over the drawn training seeds and the ways of sitting."""
     found = [
-        table_metrics(game, seats, [rows[instance] for instance in instances])
+        table_metrics(game, seats, [episode for instance in instances for episode in rows[instance]])
         for number in seeds
         for seats, rows in side[number]
     ]

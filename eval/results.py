@@ -1,20 +1,134 @@
-"""results.json and the table people read."""
+"""results.json: its form (docs/evaluation.md tells it field by field), its one reader, and the table people read."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from marft.errors import RunFolderError
 from marft.files import write_text
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of results.json; raised when a reader of the old form would misread the new one."""
+
+
+class Measure(BaseModel):
+    """A mean with its interval; None where nothing was observed."""
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.mean is not None and math.isfinite(self.mean)
+
+    @property
+    def bounded(self) -> bool:
+        return all(end is not None and math.isfinite(end) for end in (self.low, self.high))
+
+
+class TeamFacts(BaseModel):
+    """What played under a team's name. adapters: agent -> SHA-256 of its weights."""
+
+    kind: str = "run"
+    source: str = ""
+    recipe: str | None = None
+    adapters: dict[str, str] = Field(default_factory=dict)
+
+
+class Pairing(BaseModel):
+    """One team against one opponent at one game; `kind` is self, scripted or team.
+
+    group: the number that the pair's episodes carry as their `group`. instances: how many were played, each from every
+    one of `ways` of sitting and with every sampling seed; `index` counts episodes in this order, ways first. seats:
+    those of the team, way after way, as many in each.
+    """
+
+    team: str
+    opponent: str
+    kind: str = "scripted"
+    game: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    group: int = 0
+    instances: int = 0
+    ways: int = 1
+    episodes: int = 0
+    seats: list[str] = Field(default_factory=list)
+    metrics: dict[str, Measure] = Field(default_factory=dict)
+
+    def measure(self, metric: str) -> Measure:
+        return self.metrics.get(metric, Measure())
+
+
+class Matrix(BaseModel):
+    """payoff[i][j]: what a seat of players[i] earns on average where the others are players[j]'s."""
+
+    players: list[str]
+    payoff: list[list[float | None]]
+
+
+class Ratings(BaseModel):
+    """player -> rating; see `marft.eval.ratings`."""
+
+    bradley_terry: dict[str, Measure] = Field(default_factory=dict)
+    openskill: dict[str, Measure] = Field(default_factory=dict)
+    alpha_rank: dict[str, float] = Field(default_factory=dict)
+
+
+class Results(BaseModel):
+    """An evaluation, whole. summary: team -> headline -> its measure."""
+
+    suite: str = "own"
+    marft: str = ""
+    teams: dict[str, TeamFacts] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    pairs: list[Pairing] = Field(default_factory=list)
+    summary: dict[str, dict[str, Measure]] = Field(default_factory=dict)
+    matrix: Matrix | None = None
+    ratings: Ratings | None = None
+
+    def metrics(self) -> list[str]:
+        """All metrics, in the order they first appear."""
+        return list(dict.fromkeys(key for pairing in self.pairs for key in pairing.metrics))
+
+    def played(self) -> list[str]:
+        """The teams that have pairs, in the order they first appear."""
+        return list(dict.fromkeys(pairing.team for pairing in self.pairs))
+
+    def games(self) -> list[str]:
+        """All games, in the order they first appear."""
+        return list(dict.fromkeys(pairing.game for pairing in self.pairs))
+
+
+def read_results(path: Path) -> Results:
+    """Read and check a results.json; RunFolderError where it is none, or one of another schema."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFolderError(f"results {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RunFolderError(f"results {path} is not JSON: {error}") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        seen = data.get("schema") if isinstance(data, dict) else None
+        raise RunFolderError(
+            f"results {path} has schema {seen!r}; this version reads schema {SCHEMA}. Evaluate again: marft eval"
+        )
+    try:
+        return Results.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunFolderError(f"results {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
 
 COLUMNS = {
     "cooperation": "coop",
@@ -40,8 +154,9 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     """One row per pairing: means and, where the terminal is wide enough, the half-width of their intervals."""
     known = {key for pairing in results["pairs"] for key in pairing["metrics"]} - LEFT_OUT
     columns = [key for key in COLUMNS if key in known] + sorted(known - COLUMNS.keys())
+    games = dict.fromkeys(pairing["game"] for pairing in results["pairs"])
     table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=results["game"], title_justify="left"
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=", ".join(games), title_justify="left"
     )
     for heading in ("team", "against"):
         table.add_column(heading)

@@ -38,14 +38,18 @@ def folder_of(path, teams, opponents=("TFT", "AllD"), seed=0, chance=0):
                 {
                     "team": team,
                     "opponent": opponent,
+                    "game": GAME.name,
+                    "options": {"rounds": 4},
+                    "group": len(pairs),
+                    "instances": INSTANCES,
+                    "ways": 2,
                     "episodes": 2 * INSTANCES,
                     "seats": list(GAME.seats),
                     "metrics": {},
                 }
             )
     write_parquet(asyncio.run(rollout.play(plans)), path / "episodes" / "update-000000.parquet")
-    settings = {"episodes_per_seat": INSTANCES}
-    results = {"game": GAME.name, "teams": dict.fromkeys(teams), "settings": settings, "pairs": pairs}
+    results = {"schema": 2, "teams": {name: {"kind": "run"} for name in teams}, "pairs": pairs}
     write_text(path / "results.json", json.dumps(results))
     return str(path)
 
@@ -79,10 +83,11 @@ def test_players_who_differ_in_luck_alone_are_not_told_apart(tmp_path):
 def test_the_interval_of_a_mean_is_that_of_paired_students(tmp_path):
     ours, theirs = (folder_of(tmp_path / name, {name: name}) for name in ("random", "AllC"))
     row = found([ours], [theirs], metrics=["return"])["TFT", "return"]
-    sides = [load_played(text).pairings["TFT"] for text in (ours, theirs)]
+    played = [load_played(text).pairings for text in (ours, theirs)]
+    sides = [next(tables for met, tables in one.items() if met.opponent == "TFT") for one in played]
     apart = [
-        np.mean([one[instance].returns()[seat] for (seat,), one in sides[0]])
-        - np.mean([one[instance].returns()[seat] for (seat,), one in sides[1]])
+        np.mean([episode.returns()[seat] for (seat,), one in sides[0] for episode in one[instance]])
+        - np.mean([episode.returns()[seat] for (seat,), one in sides[1] for episode in one[instance]])
         for instance in sides[0][0][1]
     ]
     low, high = stats.t.interval(0.95, len(apart) - 1, np.mean(apart), stats.sem(apart))
@@ -113,7 +118,7 @@ def test_folders_that_do_not_fit_say_why(tmp_path):
         load_played(one)
     with pytest.raises(RunFolderError, match="no team 'c'"):
         load_played(f"{one}:c")
-    with pytest.raises(RunFolderError, match=r"no results\.json"):
+    with pytest.raises(RunFolderError, match=r"no results of marft eval"):
         load_played(str(tmp_path / "nowhere"))
     with pytest.raises(RunFolderError, match="share 0 instances"):
         found([f"{one}:a"], [other])

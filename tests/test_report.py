@@ -88,14 +88,16 @@ def measured(mean, low, high):
 
 
 RESULTS = {
-    "schema": 1,
-    "game": "prisoners_dilemma",
-    "teams": {"one": {"source": "runs/one", "adapters": {}}},
+    "schema": 2,
+    "suite": "own",
+    "teams": {"one": {"kind": "run", "source": "runs/one", "adapters": {}}},
     "settings": {"interval": 0.95},
     "pairs": [
-        {"team": "one", "opponent": "self", "kind": "self", "episodes": 128, "seats": ["alice", "bob"],
+        {"team": "one", "opponent": "self", "kind": "self", "game": "prisoners_dilemma", "episodes": 128,
+         "seats": ["alice", "bob"],
          "metrics": {"cooperation": measured(0.8712345, 0.8123, 0.9234), "return": measured(27.15625, 26.5, 27.75)}},
-        {"team": "one", "opponent": "AllD", "kind": "scripted", "episodes": 64, "seats": ["alice", "bob"],
+        {"team": "one", "opponent": "AllD", "kind": "scripted", "game": "prisoners_dilemma", "episodes": 64,
+         "seats": ["alice", "bob"],
          "metrics": {"cooperation": measured(0.1015625, 0.05, 0.15), "return": measured(9.1015625, 8.75, 9.5),
                      "p_c_cd": measured(None, None, None)}},
     ],
@@ -180,7 +182,7 @@ def test_hostile_text_stays_text(tmp_path):
         episodes=[play(0, 0, HOSTILE, status="failed", cause=HOSTILE, facts={"said": HOSTILE}), play(1, 0)],
     )
     results = json.loads(json.dumps(RESULTS))
-    results["game"] = results["pairs"][0]["team"] = results["pairs"][1]["opponent"] = HOSTILE
+    results["pairs"][0]["game"] = results["pairs"][0]["team"] = results["pairs"][1]["opponent"] = HOSTILE
     results["pairs"][0]["metrics"][HOSTILE] = measured(1.0, 0.5, 2.0)
     page = report(tmp_path, {HOSTILE: run}, results, title=HOSTILE)
     scripts = [attrs for tag, attrs in page.tags if tag == "script"]
@@ -313,7 +315,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "bad.json").write_text('{"schema": 9}', encoding="utf-8")
     with pytest.raises(RunFolderError, match="schema 9"):
         write_report({"one": run}, tmp_path / "r.html", tmp_path / "bad.json")
-    (tmp_path / "bad.json").write_text('{"schema": 1, "pairs": [{"team": "a"}]}', encoding="utf-8")
+    (tmp_path / "bad.json").write_text('{"schema": 2, "pairs": [{"team": "a"}]}', encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"pairs\.0\.opponent"):
         write_report({"one": run}, tmp_path / "r.html", tmp_path / "bad.json")
     (run / "metrics.jsonl").write_text("{]\n", encoding="utf-8")

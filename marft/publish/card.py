@@ -9,8 +9,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from marft.config import Recipe
+from marft.eval.results import Measure, Results
 from marft.report.names import name_of
-from marft.report.results import Measure, Results
 from marft.report.runs import Run, algorithm_summary
 
 MOST = 6
@@ -75,7 +75,7 @@ def _facts(recipe: Recipe, team: Mapping[str, Any], run: Run) -> list[tuple[str,
 
 def _table(results: Results, run: Run) -> dict[str, Any]:
     """The rows of the run's own team, or of the first one where none has its name."""
-    teams = results.teams()
+    teams = results.played()
     team = run.name if run.name in teams else teams[0]
     pairs = [pairing for pairing in results.pairs if pairing.team == team]
     metrics = list(dict.fromkeys(key for pairing in pairs for key in pairing.metrics))
@@ -88,7 +88,7 @@ def _table(results: Results, run: Run) -> dict[str, Any]:
     return {
         "metrics": [_cell(name_of(key)) for key in metrics],
         "rows": rows,
-        "instances": settings.get("episodes_per_seat", "?"),
+        "instances": max((pairing.instances for pairing in pairs), default=0),
         "level": round(100 * settings.get("interval", 0.95)),
     }
 

@@ -21,11 +21,11 @@ from marft import __version__
 from marft.bases import models_of, views_of
 from marft.config import Model, Recipe
 from marft.errors import RecipeError, RunFolderError
+from marft.eval.results import read_results
 from marft.files import replace_folder
 from marft.games import make_game
 from marft.model import base_source, load_tokenizer
 from marft.recipe import dump_recipe
-from marft.report.results import read_results
 from marft.report.runs import read_run
 from marft.train.checkpoint import latest_checkpoint
 from marft.train.folder import run_recipe

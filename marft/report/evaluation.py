@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from marft.eval.results import Measure, Pairing, Results
 from marft.report.chart import Figure, Interval, interval_chart
 from marft.report.names import KNOWN, SHARES, meaning_of, name_of
-from marft.report.results import Measure, Pairing, Results
 
 ITSELF = "itself"
 
@@ -20,7 +20,7 @@ def comparison(results: Results) -> list[tuple[str, list[Measure]]]:
         own = heading == ITSELF
         wanted = ["cooperation"] if own and "cooperation" in results.metrics() else []
         for key in wanted + ([metric] if metric is not None and metric not in wanted else []):
-            cells = [of_team[team].measure(key) if team in of_team else Measure() for team in results.teams()]
+            cells = [of_team[team].measure(key) if team in of_team else Measure() for team in results.played()]
             rows.append((f"{name_of(key)} {'with' if own else 'against'} {heading}", cells))
     return rows
 
@@ -54,7 +54,7 @@ def _opponent_figure(results: Results, metric: str, hues: Mapping[str, int]) -> 
             groups.append((heading, rows))
     if not groups:
         return None
-    caption = f"{meaning_of(metric, results.game)} Dots are means, lines their intervals.".lstrip()
+    caption = f"{meaning_of(metric, next(iter(results.games()), ''))} Dots are means, lines their intervals.".lstrip()
     return interval_chart(f"{name_of(metric)} against each opponent", caption, groups, unit=metric in SHARES)
 
 
@@ -69,7 +69,7 @@ def _blocks(results: Results) -> list[tuple[str, list[Pairing]]]:
     order = {"self": 0, "scripted": 1, "team": 2}
     blocks: dict[str, list[Pairing]] = {}
     for pairing in sorted(results.pairs, key=lambda pairing: order.get(pairing.kind, 3)):
-        mutual = pairing.kind == "team" and len(results.teams()) == 2
+        mutual = pairing.kind == "team" and len(results.played()) == 2
         heading = ITSELF if pairing.kind == "self" else "each other" if mutual else pairing.opponent
         blocks.setdefault(heading, []).append(pairing)
     return list(blocks.items())

@@ -18,11 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from marft.errors import RunFolderError
+from marft.eval.results import Results, read_results
 from marft.files import write_text
 from marft.report.curves import conditional_figures, main_figures, other_figures, recent_rows, time_figure
 from marft.report.evaluation import comparison, full_table, opponent_figures
 from marft.report.names import name_of
-from marft.report.results import Results, read_results
 from marft.report.runs import WINDOW, Run, algorithm_summary, differences, read_run
 from marft.report.text import count, number, visible
 from marft.report.transcripts import script_json, transcripts
@@ -104,15 +104,15 @@ def _training(runs: Sequence[Run]) -> dict[str, Any]:
 def _evaluation(results: Results, runs: Sequence[Run]) -> dict[str, Any]:
     """Teams that are named like a run keep its place and its colour."""
     hues = {run.name: place for place, run in enumerate(runs)}
-    for team in results.teams():
+    for team in results.played():
         hues.setdefault(team, len(hues))
     results = results.model_copy(update={"pairs": sorted(results.pairs, key=lambda pairing: hues[pairing.team])})
     metrics, pairings = full_table(results)
     level = results.settings.get("interval")
     return {
-        "game": results.game,
+        "game": ", ".join(results.games()),
         "level": f"{level:.0%} " if isinstance(level, float) else "",
-        "teams": results.teams(),
+        "teams": results.played(),
         "rows": comparison(results),
         "metrics": metrics,
         "pairings": pairings,

@@ -150,16 +150,26 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def run_recipe(path: Path) -> Recipe:
     """The recipe stored in a run folder."""
     stored = path / "recipe.yaml"
-    if not stored.is_file():
+    if not is_run(path):
         raise RunFolderError(f"{path} is no run folder: it holds no recipe.yaml")
     return parse_recipe(read_yaml(stored))
+
+
+def is_run(path: Path) -> bool:
+    """Whether this is a run folder."""
+    return (path / "recipe.yaml").is_file()
+
+
+def versions() -> dict[str, str]:
+    """Of marft and of what it stands on."""
+    return {name: importlib.metadata.version(name) for name in VERSIONS}
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:
     """What else the numbers of a run depend on."""
     return {
         "seed": recipe.seed,
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "versions": versions(),
         "python": platform.python_version(),
         "machine": {"system": platform.system(), "processor": platform.machine(), "cpus": os.cpu_count()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
