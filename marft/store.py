@@ -81,7 +81,7 @@ def read_parquet(path: Path, ids: Container[str] | None = None) -> list[Episode]
     lists = [f"turn_{name}" for name in _TURN_LISTS]
     rows = table.drop_columns(lists).to_pylist()
     wanted = [place for place, row in enumerate(rows) if row["id"] in ids]
-    found = dict(zip(wanted, table.select(lists).take(wanted).to_pylist(), strict=True))
+    found = dict(zip(wanted, table.select(lists).take(pa.array(wanted, pa.int64())).to_pylist(), strict=True))
     for place, row in enumerate(rows):
         row |= found.get(place) or {name: [[]] * len(row["turn_seat"]) for name in lists}
     return [_episode(row) for row in rows]

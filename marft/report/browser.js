@@ -76,7 +76,7 @@
         c.cut[one] ? badge(`${c.cut[one]} cut`, false) : "",
         c.spoiled[one] ? badge("right → wrong", true) : "",
         c.mended[one] ? badge("wrong → right", false) : "",
-        c.tokens[one] ? badge("tokens", false) : ""));
+        c.tokens[one] ? element("span", "badge quiet", "tokens") : ""));
     made.id = `row-${one}`;
     made.style.top = `${place * HEIGHT}px`;
     made.setAttribute("role", "option");

@@ -110,7 +110,7 @@
     };
     choice.addEventListener("input", paint);
     paint();
-    view.append(label, legend, body, told);
+    view.append(label, legend, told, body);
     return view;
   }
   const shown = (text) => text.replace(/\n/g, "⏎\n") || "∅";

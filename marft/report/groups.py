@@ -92,16 +92,20 @@ class Group:
 
 
 def grouped(runs: Sequence[Run], given: Mapping[str, Sequence[Run]] | None = None) -> list[Group]:
-    """`given` groups as they are, the other `runs` by their recipe without its seed; in the order of the runs."""
+    """`given` groups as they are, the other `runs` by their recipe without its seed; in the order of the runs.
+
+    A second run of the same recipe and seed is no further seed, and stands in a group of its own.
+    """
     of_run = {id(run): name for name, members in (given or {}).items() for run in members}
-    groups: dict[Any, list[Run]] = {}
+    groups: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
-        groups.setdefault(of_run.get(id(run), _without_seed(run)), []).append(run)
-    named = (
-        (key if isinstance(key, str) and key in (given or {}) else _name(members), members)
-        for key, members in groups.items()
-    )
-    return list(_distinct(named))
+        name, recipe, again = of_run.get(id(run), ""), "", 0
+        if not name:
+            recipe, seed = _without_seed(run), run.recipe.get("seed")
+            while any(one.recipe.get("seed") == seed for one in groups.get((name, recipe, again), ())):
+                again += 1
+        groups.setdefault((name, recipe, again), []).append(run)
+    return list(_distinct((name or _name(members), members) for (name, _, _), members in groups.items()))
 
 
 def _without_seed(run: Run) -> str:
