@@ -44,7 +44,8 @@ def test_labelled_rows_are_recorded_turn_by_turn_and_once():
 
 @pytest.mark.parametrize(
     ("count", "total", "wanted", "found"),
-    [(64, 64, 8, range(0, 64, 8)), (3, 3, 8, range(3)), (32, 64, 8, range(0, 32, 8)), (5, 5, 0, range(0)), (9, 9, 4, range(0, 9, 3))],
+    [(64, 64, 8, range(0, 64, 8)), (3, 3, 8, range(3)), (32, 64, 8, range(0, 32, 8)), (5, 5, 0, range(0)),
+     (9, 9, 4, range(0, 9, 3))],
 )  # fmt: skip
 def test_recorded_episodes_are_spread_evenly(count, total, wanted, found):
     assert recorded(count, total, wanted) == found

@@ -3,7 +3,8 @@
 
 (() => {
   const holder = document.getElementById("index");
-  if (!holder) return;
+  const ready = () => { document.documentElement.dataset.ready = "yes"; };
+  if (!holder) return ready();
   const { element, plain, badge } = marft;
   const form = document.getElementById("filters"), list = document.getElementById("list"), rows = document.getElementById("rows");
   const found = document.getElementById("found"), detail = document.getElementById("episode"), browser = document.getElementById("browser");
@@ -196,7 +197,7 @@
     const some = data.columns.run.length > 0;
     browser.hidden = form.hidden = !some;
     document.getElementById("no-episodes").hidden = some;
-    if (!some) return;
+    if (!some) return ready();
     offer("run", data.runs.map((run, number) => [number, run.name]));
     offer("agent", [...data.agents].sort().map((agent) => [agent, agent]));
     offer("game", data.games.map((game, number) => [number, game]));
@@ -207,7 +208,7 @@
     choose();
     if (form.elements.text.value.trim()) search();
     if (!before && !follow(true) && order.length) pick(order[0], true);
-    document.documentElement.dataset.ready = "yes";
+    ready();
   };
   marft.show(holder.textContent.trim());
 })();

@@ -8,6 +8,7 @@ keeps its place in the index alone, then every second of those left, and so on; 
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import hashlib
 import json
@@ -81,7 +82,7 @@ def planned(run: Run) -> list[tuple[list[Path], tuple[Stamp, ...]]]:
     for path in sorted(run.path.glob("episodes/*.parquet")):
         if not _FILE.fullmatch(path.name):
             continue
-        rows = _rows(path)
+        rows = _rows(*_stamp(path))
         if count + rows > EPISODES:
             found.append(([], ()))
             count = 0
@@ -186,7 +187,9 @@ def _token_files(path: Path) -> list[Path]:
     return sorted(path.parent.parent.glob(f"tokens/update-{update}*.parquet"))
 
 
-def _rows(path: Path) -> int:
+@functools.lru_cache(100_000)
+def _rows(path: str, *state: int) -> int:
+    """How many episodes a file in this state holds."""
     try:
         return pq.read_metadata(path).num_rows
     except (OSError, ValueError) as error:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from marft.errors import MarftError, RunFolderError
-from marft.report.pieces import Store, planned
+from marft.report.pieces import Store
 from marft.report.write import Runs, policy_of, read_report, render
 
 HOST = "127.0.0.1"
@@ -27,40 +27,52 @@ class Live:
 
     def __init__(self, runs: Runs, results: Path | None = None, title: str | None = None) -> None:
         self._what = runs, results, title
+        folders = [[place] if isinstance(place, str | Path) else list(place) for place in runs.values()]
+        self._folders = [Path(folder) for several in folders for folder in several]
         self._store = Store()
         self._lock = threading.Lock()
         self._pieces: dict[str, str] = {}
+        self._before: dict[str, str] = {}
         self._made = ("", "")
         self.page()  # what cannot be read at all is said at once
 
     def page(self) -> str:
         """The page; what it needs besides is known to `piece` from then on."""
         with self._lock:
-            state = self._state()
+            state = self.state()
             if state != self._made[0]:
                 report = read_report(*self._what)
                 pieces = self._store.pieces(report.runs)
-                text = render(report, pieces, self._store.problems(), live=state)
-                old = self._pieces  # a page that was made before may still ask for what it names
+                self._made = state, render(report, pieces, self._store.problems(), live=state)
+                self._before = self._pieces
                 self._pieces = {piece.key: piece.data for piece in pieces if piece.data is not None}
-                self._pieces |= {key: data for key, data in old.items() if len(self._pieces) < 2 * len(old) + 8}
-                self._made = state, text
             return self._made[1]
 
     def state(self) -> str:
-        """Differs where the page would."""
-        with self._lock:
-            return self._state()
+        """Differs where the page may: of the files' names, times and sizes."""
+        results = self._what[1]
+        watched = [file for folder in self._folders for file in _watched(folder)]
+        return hashlib.sha256(repr([*watched, *_stamps(results)]).encode()).hexdigest()[:16]
 
     def piece(self, key: str) -> str | None:
-        return self._pieces.get(key)
+        """Of the newest page, or the one before it, which may still be open."""
+        return self._pieces.get(key) or self._before.get(key)
 
-    def _state(self) -> str:
-        report = read_report(*self._what)
-        facts = [[(run.name, len(run.lines), [stamps for _, stamps in planned(run)])] for run in report.runs]
-        results = self._what[1]
-        times = results.stat().st_mtime_ns if results is not None else 0
-        return hashlib.sha256(repr((facts, times)).encode()).hexdigest()[:16]
+
+def _watched(folder: Path) -> list[tuple[str, int, int]]:
+    """What the page of a run is made of."""
+    files = [folder / name for name in ("recipe.yaml", "run.json", "metrics.jsonl")]
+    files += sorted([*folder.glob("episodes/*.parquet"), *folder.glob("tokens/*.parquet")])
+    return [stamp for file in files for stamp in _stamps(file)]
+
+
+def _stamps(file: Path | None) -> list[tuple[str, int, int]]:
+    """Its name, time and size; nothing where it is not there."""
+    try:
+        facts = file.stat() if file is not None else None
+    except FileNotFoundError:
+        facts = None
+    return [(str(file), facts.st_mtime_ns, facts.st_size)] if facts is not None else []
 
 
 def make_server(live: Live, port: int) -> ThreadingHTTPServer:

@@ -8,11 +8,11 @@ the template prints is made `visible` and escaped on its way.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Report:
     results: Results | None
     title: str
 
-    @cached_property
+    @functools.cached_property
     def runs(self) -> list[Run]:
         return [run for group in self.groups for run in group.runs]
 
@@ -130,6 +130,7 @@ def render(report: Report, pieces: Sequence[Piece], problems: Sequence[str] = ()
     )
 
 
+@functools.cache
 def policy_of(live: bool) -> str:
     """The content policy: nothing but the page's own style and scripts; a live page may ask its own server."""
     scripts = " ".join(_hash(_read(name)) for name in scripts_of(live))
