@@ -100,8 +100,9 @@ def _suffix(results: Results, game: str) -> str:
 def _blocks(results: Results) -> list[tuple[str, list[Pairing]]]:
     """Pairings by opponent: self-play, scripted players, other teams. Two teams share the block "each other"."""
     order = {"self": 0, "scripted": 1, "team": 2}
+    place = {team: number for number, team in enumerate(results.played())}
     blocks: dict[str, list[Pairing]] = {}
-    for pairing in sorted(results.pairs, key=lambda pairing: order.get(pairing.kind, 3)):
+    for pairing in sorted(results.pairs, key=lambda one: (order.get(one.kind, 3), place.get(one.opponent, 0))):
         mutual = pairing.kind == "team" and len(results.played()) == 2
         heading = ITSELF if pairing.kind == "self" else "each other" if mutual else pairing.opponent
         blocks.setdefault(heading, []).append(pairing)

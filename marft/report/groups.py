@@ -1,7 +1,8 @@
 """Runs that differ in nothing but their seed, as one: a middle and the span over seeds in place of one number.
 
 The middle is the interquartile mean over seeds. Curves show the span from the lowest to the highest seed; tables the
-95 % interval of the bootstrap over seeds (`marft.eval.intervals.over_seeds`).
+95 % interval of the bootstrap over seeds (`marft.eval.intervals.over_seeds`), or that span where the seeds are too few
+for an interval to cover what it should.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 from marft.eval.intervals import interquartile_mean, over_seeds
 from marft.eval.results import Measure
 from marft.report.runs import Run
+
+FEW = 5
+"""Seeds below which the bootstrap's interval is no better than the span of what was seen, only shorter."""
 
 Span = tuple[list[float], list[float]]
 
@@ -71,11 +75,12 @@ class Group:
         found = [value for value in values if math.isfinite(value)]
         if not found:
             return Measure()
+        if len(found) == 1:
+            return Measure(mean=found[0])
+        if len(found) < FEW:
+            return Measure(mean=interquartile_mean(found), low=min(found), high=max(found))
         interval = over_seeds(found)
-        bounded = len(found) > 1
-        return Measure(
-            mean=interval.mean, low=interval.low if bounded else None, high=interval.high if bounded else None
-        )
+        return Measure(mean=interval.mean, low=interval.low, high=interval.high)
 
     @cached_property
     def _places(self) -> dict[int, int]:

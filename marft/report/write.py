@@ -25,7 +25,7 @@ from marft.eval.results import Results, read_results
 from marft.files import write_text
 from marft.report.curves import conditional_figures, main_figures, other_figures, recent_rows, time_figure
 from marft.report.evaluation import comparison, cross_play_figures, full_table, opponent_figures
-from marft.report.groups import Group, grouped
+from marft.report.groups import FEW, Group, grouped
 from marft.report.names import name_of
 from marft.report.pieces import Piece, Store, index
 from marft.report.runs import WINDOW, Run, algorithm_summary, differences, read_run
@@ -120,6 +120,7 @@ def render(report: Report, pieces: Sequence[Piece], problems: Sequence[str] = ()
         cards=[_card(group) for group in groups],
         differences=differences([group.recipe for group in groups]) if len(groups) > 1 else [],
         window=WINDOW,
+        few=FEW,
         evaluation=_evaluation(results, groups) if results is not None else None,
         **_training(groups),
         episodes=episodes,
