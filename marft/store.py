@@ -5,7 +5,6 @@ Columns are built from flat arrays and offsets, since building nested Python obj
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
@@ -174,17 +173,12 @@ def _offsets(lengths: Sequence[int]) -> pa.Array:
     return pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32), pa.int32())
 
 
-@functools.lru_cache(4096)  # most turns of a game hear the same few
-def _messages(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple(tuple(message) for message in json.loads(text))
-
-
 def _episode(row: dict[str, Any]) -> Episode:
     count = len(row["turn_seat"])
     turns = []
     for number in range(count):
         fields = {name: row[f"turn_{name}"][number] for name in (*_TURN, *_TURN_LISTS)}
-        messages = list(_messages(row["turn_messages"][number]))
+        messages = [tuple(message) for message in json.loads(row["turn_messages"][number])]
         loaded = {name: json.loads(row[f"turn_{name}"][number]) for name in ("action", "marks")}
         turns.append(Turn(**fields, **loaded, messages=messages))
     plain = {name: row[name] for name in _PLAIN}

@@ -136,6 +136,7 @@ def test_a_folder_that_is_no_run_is_refused_at_once(tmp_path):
 def test_ctrl_c_ends_it_well(run):
     command = [sys.executable, "-m", "marft", "watch", str(run), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "reading the runs\n"
         told = process.stderr.readline()
         assert re.search(r"watching on http://127\.0\.0\.1:\d+/ until Ctrl-C", told)
         assert httpx.get(re.search(r"http\S+", told)[0]).status_code == 200

@@ -47,9 +47,10 @@
     draw();
   }
 
-  async function search() {
+  // again: the words are the same, and the episodes are others.
+  async function search(again) {
     const words = form.elements.text.value.trim().toLowerCase();
-    if (words === asked) return;
+    if (words === asked && !again) return;
     asked = words;
     if (stop) stop.abort();
     if (!words) { matches = null; searched = 1; choose(); return; }
@@ -60,9 +61,14 @@
       hits[one] = c.id[one].toLowerCase().includes(words) || agents[c.team[one]] || c.glance[one].toLowerCase().includes(words) ? 1 : 0;
     }
     searched = 0;
-    list.scrollTop = 0;
+    if (!again) list.scrollTop = 0;
     choose();
-    await marft.search(words, (one) => { hits[one] = 1; }, (share) => { if (!mine.signal.aborted) { searched = share; choose(); } }, mine.signal);
+    const progress = (share) => { if (!mine.signal.aborted) { searched = share; choose(); } };
+    try {
+      await marft.search(words, (one) => { hits[one] = 1; }, progress, mine.signal);
+    } catch (error) {
+      found.textContent += ` The search broke off: ${error.message}`;
+    }
   }
 
   // The list
@@ -78,6 +84,7 @@
         c.spoiled[one] ? badge("right → wrong", true) : "",
         c.mended[one] ? badge("wrong → right", false) : "",
         c.tokens[one] ? element("span", "badge quiet", "tokens") : ""));
+    made.querySelector("b").title = "return, the mean of the learning seats";
     made.id = `row-${one}`;
     made.style.top = `${place * HEIGHT}px`;
     made.setAttribute("role", "option");
@@ -116,7 +123,12 @@
     chosen = one;
     draw();
     if (!quiet) history.replaceState(null, "", link(one));
-    const episode = await marft.load(one);
+    let episode = null, missing = "Only listed: its text is not in this file, but on disk.";
+    try {
+      episode = await marft.load(one);
+    } catch (error) {
+      missing = `It cannot be shown: ${error.message}`;
+    }
     if (chosen !== one) return;
     const run = data.runs[data.columns.run[one]];
     const button = (words, by, label) => {
@@ -131,7 +143,7 @@
     anchor.title = "The address of this page with this episode open";
     const head = element("header", "", element("h3", "", element("span", `run c${run.hue % 8}`, run.name), " ", element("code", "", data.columns.id[one])),
       element("div", "tools", anchor, button("↑", -1, "previous episode"), button("↓", 1, "next episode")));
-    const body = episode ? marft.draw(episode, run.name) : element("p", "empty", "Only listed: its text is not in this file, but on disk.");
+    const body = episode ? marft.draw(episode, run.name) : element("p", "empty", missing);
     detail.replaceChildren(head, body);
     detail.scrollTop = 0;
     detail.dataset.episode = name(one);
@@ -204,9 +216,7 @@
     for (const [field, many] of [["run", data.runs], ["agent", data.agents], ["game", data.games]]) form.elements[field].parentElement.hidden = many.length < 2;
     chosen = before ? data.columns.run.findIndex((_, place) => name(place) === before) : -1;
     matches = null;
-    asked = "";
-    choose();
-    if (form.elements.text.value.trim()) search();
+    if (form.elements.text.value.trim()) search(true); else choose();
     if (!before && !follow(true) && order.length) pick(order[0], true);
     ready();
   };

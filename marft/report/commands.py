@@ -56,15 +56,17 @@ def watch(
 
     from marft.report.watch import HOST, Live, make_server
 
+    console = Console(stderr=True)
+    console.print("reading the runs", highlight=False)
     with make_server(Live(named(runs or ()), results, title), port) as server:
         address = f"http://{HOST}:{server.server_address[1]}/"
-        Console(stderr=True).print(f"watching on {address} until Ctrl-C", highlight=False, soft_wrap=True)
+        console.print(f"watching on {address} until Ctrl-C", highlight=False, soft_wrap=True)
         if open_:
             webbrowser.open(address)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            Console(stderr=True).print("no longer watching; the runs go on", highlight=False)
+            console.print("no longer watching; the runs go on", highlight=False)
 
 
 def named(arguments: list[str]) -> dict[str, Path | list[Path]]:

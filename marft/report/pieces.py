@@ -183,8 +183,8 @@ def _made(place: int, files: Sequence[Path], vocabulary: Vocabulary) -> Iterator
 
 def _token_files(path: Path) -> list[Path]:
     """Those of the same update; one process may have trained on what another played."""
-    update = _FILE.fullmatch(path.name)[1]
-    return sorted(path.parent.parent.glob(f"tokens/update-{update}*.parquet"))
+    folder, update = path.parent.parent / "tokens", _FILE.fullmatch(path.name)[1]
+    return sorted([*folder.glob(f"update-{update}.parquet"), *folder.glob(f"update-{update}-*.parquet")])
 
 
 @functools.lru_cache(100_000)

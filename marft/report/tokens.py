@@ -52,7 +52,9 @@ class Vocabulary:
                 self._recipe = run_recipe(self._run.path)
             tokenizer = tokenizer_of(views_of(self._recipe)[home_of(self._recipe, agent).base])
         except (MarftError, OSError, ValueError, KeyError) as error:  # a run made elsewhere may lack anything here
-            self.problem = f"{type(error).__name__}: {error}"
+            model = self._run.recipe.get("model")
+            named = model.get("name") if isinstance(model, dict) else model
+            self.problem = f"{named}, of {self._run.name} ({type(error).__name__})"
             return None
 
         def decode(token: int) -> str:
