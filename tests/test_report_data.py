@@ -67,7 +67,7 @@ def test_pieces_are_made_again_only_where_a_file_changed(tmp_path, monkeypatch):
 
     real = module.read_parquet
     monkeypatch.setattr(module, "read_parquet", lambda path, ids=None: (read.append(path.name), real(path, ids))[1])
-    store = Store()
+    store = Store(remember=True)
     first = store.pieces([read_run("one", folder)])
     assert len(read) == 3
     write_parquet([play(n, 3) for n in range(200)], folder / "episodes" / "update-000003.parquet")

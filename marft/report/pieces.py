@@ -36,6 +36,7 @@ BUDGET = 40_000_000
 
 _FILE = re.compile(r"update-(\d+)(?:-\d+)?\.parquet")
 Stamp = tuple[str, int, int]
+Key = tuple[int, tuple[Stamp, ...]]
 
 
 @dataclass(frozen=True)
@@ -49,30 +50,29 @@ class Piece:
 
 
 class Store:
-    """The pieces of runs, made once for each state of the files they come from."""
+    """The pieces of runs. remember: what was made once is not made again until the files it comes from change."""
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[int, tuple[Stamp, ...]], list[Piece]] = {}
+    def __init__(self, remember: bool = False) -> None:
+        self._remember = remember
+        self._made: dict[Key, list[Piece]] = {}
         self._vocabularies: dict[Path, Vocabulary] = {}
 
     def pieces(self, runs: Sequence[Run], budget: int = BUDGET) -> list[Piece]:
         """Of all runs, in their order and that of play."""
-        kept, used = within((one for place, run in enumerate(runs) for one in self._of_run(place, run)), budget), set()
-        for place, run in enumerate(runs):
-            used |= {(place, stamps) for _, stamps in planned(run)}
-        self._made = {key: made for key, made in self._made.items() if key in used}
-        return kept
+        known, self._made = self._made, {}
+        return within((one for place, run in enumerate(runs) for one in self._of_run(place, run, known)), budget)
 
     def problems(self) -> list[str]:
         """Why tokens of a run are shown as ids."""
         return sorted({one.problem for one in self._vocabularies.values() if one.problem})
 
-    def _of_run(self, place: int, run: Run) -> Iterator[Piece]:
+    def _of_run(self, place: int, run: Run, known: Mapping[Key, list[Piece]]) -> Iterator[Piece]:
         vocabulary = self._vocabularies.setdefault(run.path, Vocabulary(run))
         for files, stamps in planned(run):
-            if (place, stamps) not in self._made:
-                self._made[place, stamps] = list(_made(place, files, vocabulary))
-            yield from self._made[place, stamps]
+            made = known.get((place, stamps)) or list(_made(place, files, vocabulary))
+            if self._remember:
+                self._made[place, stamps] = made
+            yield from made
 
 
 def planned(run: Run) -> list[tuple[list[Path], tuple[Stamp, ...]]]:

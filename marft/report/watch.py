@@ -29,7 +29,7 @@ class Live:
         self._what = runs, results, title
         folders = [[place] if isinstance(place, str | Path) else list(place) for place in runs.values()]
         self._folders = [Path(folder) for several in folders for folder in several]
-        self._store = Store()
+        self._store = Store(remember=True)
         self._lock = threading.Lock()
         self._pieces: dict[str, str] = {}
         self._before: dict[str, str] = {}

@@ -50,8 +50,10 @@ def write_report(runs: Runs, out: Path, results: Path | None = None, title: str 
     out = Path(out) / "report.html" if Path(out).is_dir() else Path(out)
     report = read_report(runs, results, title)
     store = Store()
+    pieces = store.pieces(report.runs)
+    text = render(report, pieces, store.problems())
     try:
-        write_text(out, render(report, store.pieces(report.runs), store.problems()))
+        write_text(out, text)
     except OSError as error:
         raise RunFolderError(f"report {out} cannot be written: {error.strerror}; choose another --out") from None
     return out
