@@ -19,6 +19,7 @@ import balancing
 import credit
 import evaluation
 import loss
+import pages
 import peers
 import serving
 import speed
@@ -70,6 +71,7 @@ def sections(rounds: int) -> dict[str, Callable[[], list[tuple[str, Table]]]]:
         "balancing": one(
             "Balancing requests over replicas, simulated (benchmarks/balancing.py)", lambda: balancing.table()
         ),
+        "report": one("The report of eight runs in a browser (benchmarks/pages.py)", lambda: pages.table(rounds)),
         "peers": lambda: peers.tables(few),
     }
     found |= {name: lambda name=name: peers.tables(few, name) for name in peers.SECTIONS}

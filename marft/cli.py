@@ -20,6 +20,7 @@ from marft.errors import MarftError, RecipeError
 from marft.eval import commands as comparing
 from marft.publish import commands as publishing
 from marft.quiet import quiet_libraries
+from marft.report import commands as reporting
 from marft.stages import commands as stages
 
 app = typer.Typer(
@@ -112,6 +113,7 @@ def train(
 stages.register(app)
 comparing.register(app)
 publishing.register(app)
+reporting.register(app)
 
 
 @app.command()
@@ -141,20 +143,6 @@ def exploit(
             figures = (f"{x:.4f}" for x in (one.nash_conv, one.exploitability, one.value[0]))
             table.add_row(str(run), *([str(updates)] * checkpoints), *figures)
     Console().print(table)
-
-
-@app.command()
-def report(
-    runs: Annotated[list[str], typer.Argument(help="run folders, or NAME=FOLDER")],
-    out: Annotated[Path, typer.Option(help="the HTML file to write")] = Path("runs/report.html"),
-    results: Annotated[Path | None, typer.Option(help="results.json of marft eval, for the evaluation part")] = None,
-    title: Annotated[str | None, typer.Option(help="headline of the report")] = None,
-) -> None:
-    """Write one self-contained HTML file: learning curves, evaluation, transcripts."""
-    from marft.report import write_report
-
-    write_report(dict(_named(run) for run in runs), out, results=results, title=title)
-    Console(stderr=True).print(f"the report is {out}", highlight=False, soft_wrap=True)
 
 
 @app.command()

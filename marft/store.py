@@ -6,7 +6,7 @@ Columns are built from flat arrays and offsets, since building nested Python obj
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from marft.episode import Episode, Turn
 from marft.errors import RunFolderError
 from marft.files import replace_file, write_text
+from marft.records import TokenRecord
 
 _PLAIN = {
     "id": pa.string(),
@@ -71,12 +72,17 @@ def write_parquet(episodes: Sequence[Episode], path: Path) -> None:
         pq.write_table(pa.table(columns), temporary, compression="zstd")
 
 
-def read_parquet(path: Path) -> list[Episode]:
-    """The episodes of one Parquet file."""
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise RunFolderError(f"episodes: {path} is not readable as Parquet: {error}") from None
+def read_parquet(path: Path, ids: Container[str] | None = None) -> list[Episode]:
+    """The episodes of one Parquet file. ids: the episodes whose token ids and log-probs are wanted; default all."""
+    table = _read(path)
+    if ids is None:
+        return [_episode(row) for row in table.to_pylist()]
+    lists = [f"turn_{name}" for name in _TURN_LISTS]
+    rows = table.drop_columns(lists).to_pylist()
+    wanted = [place for place, row in enumerate(rows) if row["id"] in ids]
+    found = dict(zip(wanted, table.select(lists).take(pa.array(wanted, pa.int64())).to_pylist(), strict=True))
+    for place, row in enumerate(rows):
+        row |= found.get(place) or {name: [[]] * len(row["turn_seat"]) for name in lists}
     return [_episode(row) for row in rows]
 
 
@@ -85,6 +91,28 @@ def read_episodes(folder: Path, update: int | None = None) -> Iterator[Episode]:
     pattern = "update-*.parquet" if update is None else f"update-{update:06d}*.parquet"
     for path in sorted((folder / "episodes").glob(pattern)):
         yield from read_parquet(path)
+
+
+def write_tokens(records: Sequence[TokenRecord], path: Path) -> None:
+    """Write the token records of an update to one Parquet file, whole or not at all."""
+    columns: dict[str, pa.Array] = {
+        "episode": pa.array([one.episode for one in records], pa.string()),
+        "seat": pa.array([one.seat for one in records], pa.string()),
+        "turn": pa.array([one.turn for one in records], pa.int32()),
+    }
+    for name in ("advantage", "logprobs"):
+        values = [getattr(one, name) for one in records]
+        flat = _narrowest(np.concatenate(values), pa.float32())
+        columns[name] = pa.ListArray.from_arrays(_offsets([len(value) for value in values]), flat)
+    with replace_file(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_tokens(path: Path) -> list[TokenRecord]:
+    """The token records of one Parquet file."""
+    rows = _read(path).to_pylist()
+    lists = ("advantage", "logprobs")
+    return [TokenRecord(**row | {name: np.array(row[name], np.float64) for name in lists}) for row in rows]
 
 
 def write_jsonl(episodes: Sequence[Episode], path: Path) -> None:
@@ -98,6 +126,13 @@ def read_jsonl(path: Path) -> list[Episode]:
         "\n"
     )  # splitlines would also cut at U+2028, which JSON leaves as it is
     return [Episode.from_dict(json.loads(line)) for line in lines if line]
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunFolderError(f"episodes: {path} is not readable as Parquet: {error}") from None
 
 
 class _Json:
@@ -126,7 +161,7 @@ def _texts(value: Any) -> Any:
     return None
 
 
-def _narrowest(values: list[Any], kind: pa.DataType) -> pa.Array:
+def _narrowest(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """In this type; log-probs of a float64 model in float64, so that what is trained on is what is stored."""
     column = np.array(values, np.float64 if kind == pa.float32() else kind.to_pandas_dtype())
     if column.dtype == np.float64 and not np.array_equal(column, column.astype(np.float32), equal_nan=True):

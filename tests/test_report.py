@@ -3,145 +3,16 @@
 import json
 import math
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from report_fixtures import HOSTILE, RECIPE, RESULTS, line, make_run, measured, play, report
 
-from marft.episode import Episode, Turn
 from marft.errors import RunFolderError
 from marft.recipe import dump_recipe, load_recipe
-from marft.report import write_report
-from marft.report.runs import read_run
 from marft.report.svg import decades, ticks
 from marft.report.text import number, short, visible
-from marft.report.transcripts import BUDGET, sample
-from marft.store import write_parquet
-
-RECIPE = Path(__file__).parents[1] / "recipes" / "prisoners_dilemma" / "naive.yaml"
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\x00\x1b[31m\u2028\u202e\"'`${1}"
-
-
-def line(update, **other):
-    return {
-        "update": update,
-        "game/cooperation": 0.5 + update / 100,
-        "game/p_c_cc": 0.9,
-        "game/p_c_cd": None,
-        "game/invalid": 0.0,
-        "game/return": 20.0,
-        "game/return_alice": 20.0 + update,
-        "game/return_bob": 20.0 - update,
-        "game/welfare": 4.0 + update,
-        "game/alice/cooperation": 0.25,
-        "reward/payoff": 40.0,
-        "agent/alice/kl": 0.01 * update,
-        "agent/alice/grad_norm": 1.5,
-        "agent/bob/kl": None,
-        "agent/bob/grad_norm": 2.5,
-        "episodes/failed": 0.0,
-        "episodes": 8 * (update + 1),
-        "trained_tokens": 1234 * (update + 1),
-        "seconds/rollout": 0.5,
-        "seconds/update": 0.25,
-    } | other
-
-
-def play(number, update, text="<A>", gain=3.0, **other):
-    turns = [
-        Turn(
-            "alice", 0, 0, "alice", text, [("user", f"Your choice? {text}")], agent="alice", version=update, action="C"
-        ),
-        Turn("bob", 0, 1, "bob", "<B>", [("user", "Your choice?")], agent="bob", version=update, action="D"),
-    ]
-    return Episode(
-        id=f"u{update:06d}-g0000-e{number:03d}",
-        game="prisoners_dilemma",
-        seats=("alice", "bob"),
-        team={"alice": "alice", "bob": "bob"},
-        seed=7287005709578419157,
-        update=update,
-        turns=turns,
-        rewards=[{"alice": gain, "bob": 5.0}],
-        terms={"payoff": {"alice": [gain], "bob": [5.0]}},
-        **other,
-    )
-
-
-def make_run(folder, lines=None, episodes=None):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(dump_recipe(load_recipe(RECIPE, ["train.updates=40"])), encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps({"seed": 0, "versions": {"marft": "0.1.0"}}), encoding="utf-8")
-    lines = [line(update) for update in range(4)] if lines is None else lines
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
-    episodes = [play(n, u, gain=n) for u in range(4) for n in range(3)] if episodes is None else episodes
-    for update in {one.update for one in episodes}:
-        chosen = [one for one in episodes if one.update == update]
-        write_parquet(chosen, folder / "episodes" / f"update-{update:06d}.parquet")
-    return folder
-
-
-def measured(mean, low, high):
-    return {"mean": mean, "low": low, "high": high}
-
-
-RESULTS = {
-    "schema": 2,
-    "suite": "own",
-    "teams": {"one": {"kind": "run", "source": "runs/one", "adapters": {}}},
-    "settings": {"interval": 0.95},
-    "pairs": [
-        {"team": "one", "opponent": "self", "kind": "self", "game": "prisoners_dilemma", "episodes": 128,
-         "seats": ["alice", "bob"],
-         "metrics": {"cooperation": measured(0.8712345, 0.8123, 0.9234), "return": measured(27.15625, 26.5, 27.75)}},
-        {"team": "one", "opponent": "AllD", "kind": "scripted", "game": "prisoners_dilemma", "episodes": 64,
-         "seats": ["alice", "bob"],
-         "metrics": {"cooperation": measured(0.1015625, 0.05, 0.15), "return": measured(9.1015625, 8.75, 9.5),
-                     "p_c_cd": measured(None, None, None)}},
-    ],
-}  # fmt: skip
-
-
-class Page(HTMLParser):
-    """What a browser would make of the file: elements, the data block, the <data> values, the visible text."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.values, self.data, self.text = [], [], "", ""
-        self._open = []
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append((tag, attrs))
-        if tag not in ("meta", "img", "input", "br", "link"):
-            self._open.append((tag, attrs.get("id")))
-        if tag == "data":
-            self.values.append(float(attrs["value"]))
-
-    def handle_endtag(self, tag):
-        if self._open and self._open[-1][0] == tag:
-            self._open.pop()
-
-    def handle_data(self, data):
-        if self._open and self._open[-1] == ("script", "data"):
-            self.data += data
-        elif not (self._open and self._open[-1][0] in ("script", "style")):
-            self.text += data
-
-    @property
-    def transcripts(self):
-        return json.loads(self.data)
-
-
-def report(tmp_path, runs, results=None, **options):
-    if results is not None:
-        (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
-        results = tmp_path / "results.json"
-    return Page(write_report(runs, tmp_path / "report.html", results, **options))
+from marft.report.write import LIVE, SCRIPTS, write_report
 
 
 def test_the_page_needs_nothing_else(tmp_path):
@@ -163,7 +34,8 @@ def test_the_content_policy_allows_the_pages_own_scripts_only(tmp_path):
     policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert policy.count("sha256-") == 3  # style, two scripts
+    assert "connect-src" not in policy
+    assert policy.count("sha256-") == 5  # style, four scripts
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path):
@@ -186,20 +58,22 @@ def test_hostile_text_stays_text(tmp_path):
     results["pairs"][0]["metrics"][HOSTILE] = measured(1.0, 0.5, 2.0)
     page = report(tmp_path, {HOSTILE: run}, results, title=HOSTILE)
     scripts = [attrs for tag, attrs in page.tags if tag == "script"]
-    assert scripts == [{"type": "application/json", "id": "data"}, {}, {}]
+    plain, data = [one for one in scripts if not one], [one for one in scripts if one]
+    assert len(plain) == 4
+    assert {one["type"] for one in data} == {"text/plain"}
+    assert [one["id"].partition("-")[0] for one in data] == ["index", "piece"]
     assert "img" not in [tag for tag, _ in page.tags]
     assert "alert(1)" in page.text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", page.source)
-    said = [page.transcripts["texts"][turn[3]] for one in page.transcripts["episodes"] for turn in one["turns"]]
+    said = [one["texts"][turn[3]] for one in page.episodes for turn in one["turns"]]
     assert visible(HOSTILE) in said
 
 
 def test_the_scripts_never_turn_data_into_markup():
-    for name in ("page.js", "viewer.js"):
+    for name in dict.fromkeys(SCRIPTS + LIVE):
         script = (Path(__file__).parents[1] / "marft" / "report" / name).read_text(encoding="utf-8")
-        assert not re.search(
-            r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|fetch|XMLHttp", script
-        )
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|XMLHttp", script)
+        assert ("fetch(" in script) == (name == "live.js")
 
 
 def test_tables_hold_the_numbers_of_the_results(tmp_path):
@@ -235,17 +109,65 @@ def test_a_card_tells_what_the_run_was(tmp_path):
         assert fact in text
 
 
-def test_two_runs_are_compared_in_one_chart_and_by_their_recipes(tmp_path):
-    one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two")
-    other = load_recipe(RECIPE, ["train.updates=40", "seed=7"])
-    (two / "recipe.yaml").write_text(dump_recipe(other), encoding="utf-8")
-    page = report(tmp_path, {"one": one, "two": two})
+def reseeded(folder, lines=None, *changes):
+    run = make_run(folder, lines)
+    (run / "recipe.yaml").write_text(dump_recipe(load_recipe(RECIPE, ["train.updates=40", *changes])), encoding="utf-8")
+    return run
+
+
+def curve(page, title):
+    """What the chart of that title tells those who cannot see it."""
     words = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg" and "curves" in attrs.get("class", "")]
-    assert [label for label in words if label.startswith("Cooperation.")] == [
-        "Cooperation. one: 0.500 to 0.530; two: 0.500 to 0.530"
-    ]
+    return next(label for label in words if label.startswith(f"{title}."))
+
+
+def test_two_recipes_are_compared_in_one_chart_and_by_what_differs(tmp_path):
+    one, two = make_run(tmp_path / "one"), reseeded(tmp_path / "two", None, "seed=7", "optimizer.learning_rate=0.5")
+    page = report(tmp_path, {"one": one, "two": two})
+    assert curve(page, "Cooperation") == "Cooperation. one: 0.500 to 0.530; two: 0.500 to 0.530"
     assert "Where the recipes differ" in page.text
-    assert "Transcripts" in page.text
+    assert "optimizer.learning_rate" in page.text
+    assert "Episodes" in page.text
+
+
+def seeds(tmp_path, *shares):
+    """Runs of one recipe with these constant shares of cooperation."""
+    return {
+        f"run{n}": reseeded(tmp_path / f"run{n}", [line(u, **{"game/cooperation": v}) for u in range(4)], f"seed={n}")
+        for n, v in enumerate(shares)
+    }
+
+
+def test_seeds_of_one_recipe_are_a_line_in_the_middle_of_a_band(tmp_path):
+    page = report(tmp_path, seeds(tmp_path, 0.0, 0.5, 0.6, 0.7, 0.9))  # the middle half of five: all but both ends
+    assert curve(page, "Cooperation") == "Cooperation. naive: 0.600 to 0.600"
+    path = next(attrs for tag, attrs in page.tags if tag == "path" and "data-low" in attrs)
+    middle, low, high = (
+        {float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path[key])} for key in ("d", "data-low", "data-high")
+    )
+    assert (middle, low, high) == ({80.4}, {186.0}, {27.6})  # 0.6, 0 and 0.9 of an axis from 186 (0) up to 10 (1)
+    assert "band c0 d0" in [attrs.get("class") for tag, attrs in page.tags if tag == "path"]
+    assert "in a band from the lowest to the highest seed" in page.text
+    assert "0, 1, 2, 3, 4" in page.text
+
+
+def test_a_named_group_is_one_whatever_its_recipes_are(tmp_path):
+    runs = list(seeds(tmp_path, 0.2, 0.4).values())
+    other = reseeded(tmp_path / "other", None, "seed=9", "optimizer.learning_rate=0.5")
+    page = report(tmp_path, {"mine": [*runs, other]})
+    assert curve(page, "Cooperation").startswith("Cooperation. mine: ")
+    assert [one["name"] for one in page.index["runs"]] == ["mine/run0", "mine/run1", "mine/other"]
+    assert [one["hue"] for one in page.index["runs"]] == [0, 0, 0]
+
+
+def test_the_table_has_the_seeds_interval_or_their_span_where_they_are_few(tmp_path):
+    """Of seven, one of them lucky, a resample holds the lucky one three times with 0.065 and four times with 0.011: the
+    upper end of the interval is the middle of the former, (3 · 0.25 + 2 · 0.75) / 5."""
+    few = report(tmp_path, seeds(tmp_path, 0.125, 0.25, 0.5)).text
+    assert "0.2920.125 to 0.500" in few  # of three the plain mean
+    assert "0.2500.250 to 0.450" in report(tmp_path, seeds(tmp_path, *[0.25] * 6, 0.75)).text
+    alone = report(tmp_path, {"run0": tmp_path / "run0"})
+    assert "bootstrap over seeds" not in alone.text
 
 
 def test_without_results_there_is_no_evaluation(tmp_path):
@@ -324,30 +246,27 @@ def test_what_cannot_be_read_is_named(tmp_path):
     assert not (tmp_path / "r.html").exists()
 
 
-def test_transcripts_come_from_first_middle_and_last_update_with_both_ends(tmp_path):
-    run = read_run(
-        "one", make_run(tmp_path / "one", episodes=[play(n, u, gain=n) for u in range(5) for n in range(50)])
+def test_all_episodes_are_listed_and_told(tmp_path):
+    page = report(
+        tmp_path,
+        {"one": make_run(tmp_path / "one", episodes=[play(n, u, gain=n) for u in range(5) for n in range(50)])},
     )
-    chosen, played = sample(run)
-    assert played == 150
-    assert len(chosen) == 60
-    assert {episode.update for episode, _ in chosen} == {0, 2, 4}
-    for update in (0, 2, 4):
-        gains = [episode.rewards[0]["alice"] for episode, _ in chosen if episode.update == update]
-        assert (min(gains), max(gains), len(gains)) == (0, 49, 20)
+    assert len(page.index["columns"]["id"]) == 250
+    assert [one["id"] for one in page.episodes] == page.index["columns"]["id"]
+    assert page.index["columns"]["score"][:50] == [(n + 5) / 2 for n in range(50)]  # alice n, bob 5
+    assert "All 250 episodes on disk are listed." in page.text
 
 
-def test_long_texts_are_cut_and_fewer_episodes_kept(tmp_path):
-    long = [play(n, 0, f"{n}" + "x" * 30000) for n in range(200)]
-    page = report(tmp_path, {"one": make_run(tmp_path / "one", episodes=long)})
-    assert len(page.data) <= BUDGET * 1.1
-    assert 1 <= len(page.transcripts["episodes"]) <= 20
-    assert "26001 characters left out here" in page.data
+def test_long_texts_are_cut(tmp_path):
+    page = report(tmp_path, {"one": make_run(tmp_path / "one", episodes=[play(0, 0, "x" * 1_000_000)])})
+    assert len(page.source) < 300_000
+    told = next(text for text in page.episodes[0]["texts"] if text.startswith("xxx"))
+    assert "980000 characters left out here" in told
 
 
 def test_an_episode_can_be_traced_to_its_file_and_seed(tmp_path):
     page = report(tmp_path, {"one": make_run(tmp_path / "one")})
-    one = page.transcripts["episodes"][0]
+    one = page.episodes[0]
     assert one["id"] == "u000000-g0000-e000"
     assert one["file"] == "update-000000.parquet"
     assert one["seed"] == "7287005709578419157"  # as text: a float would round it
@@ -387,24 +306,3 @@ def test_control_characters_become_signs_and_letters_stay():
     assert visible("a\x1b[31m\x00\x7f") == "a␛[31m␀␡"
     assert visible("\u202eab\ud800\x9b\u2028\ufeff") == "⟨U+202E⟩ab⟨U+D800⟩⟨U+009B⟩⟨U+2028⟩⟨U+FEFF⟩"
     assert visible("naïve 日本\u3000語 👩\u200d🚀\tx\ny") == "naïve 日本\u3000語 👩\u200d🚀\tx\ny"
-
-
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
-def test_a_browser_lists_the_episodes_and_runs_nothing_else(tmp_path):
-    hostile = HOSTILE.replace("alert(1)", "document.title='owned'").replace("alert(2)", "document.title='owned'")
-    run = make_run(tmp_path / "one", episodes=[play(n, 0, hostile, gain=n) for n in range(3)])
-    path = write_report({hostile: run}, tmp_path / "report.html", title="A title")
-    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"]
-    flags += ["disable-background-networking", "disable-component-update", f"user-data-dir={tmp_path / 'browser'}"]
-    command = [BROWSER, *(f"--{flag}" for flag in flags), "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
-    document = done.stdout.decode()
-    assert document.count('<details class="episode">') == 3
-    assert "3 of 3 episodes match." in document
-    assert "<title>A title</title>" in document
-    assert document.index("return: alice 2 ") < document.index("return: alice 0 ")

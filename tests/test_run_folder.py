@@ -55,7 +55,8 @@ def test_a_run_folder_holds_these_files_and_no_other(whole):
     parts = [f"{agent}/adapter_{part}" for agent in ("alice", "bob") for part in ("config.json", "model.safetensors")]
     states = ["state.json", "random.safetensors", "optimizers/alice.safetensors", "optimizers/bob.safetensors"]
     expected = {".lock", "recipe.yaml", "run.json", "metrics.jsonl"} | {f"adapters/{part}" for part in parts}
-    expected |= {f"episodes/update-{update:06d}.parquet" for update in range(UPDATES)}
+    parquet = [f"update-{update:06d}.parquet" for update in range(UPDATES)]
+    expected |= {f"{kind}/{name}" for kind in ("episodes", "tokens") for name in parquet}
     for update in (2, 4):
         checkpoint = f"checkpoints/update-{update:06d}"
         expected |= {f"{checkpoint}/{state}" for state in states} | {f"{checkpoint}/adapters/{part}" for part in parts}

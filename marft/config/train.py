@@ -34,6 +34,9 @@ class Train(Strict):
     )
     save_every: int = Field(10, ge=1, description="updates between checkpoints")
     keep_last: int = Field(3, ge=1, description="checkpoints to keep")
+    token_episodes: int = Field(
+        8, ge=0, description="episodes an update whose tokens' advantages and log-probs are kept for the report"
+    )
     gap_limit: float | None = Field(
         None, gt=0, description="mean |log-prob gap| engine/trainer that stops the run; default by model.dtype"
     )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from marft.report.runs import mean
-from marft.report.svg import axis_x, axis_y, decades, linear, logarithmic, lone, path, tag, ticks
+from marft.report.svg import axis_x, axis_y, band, decades, linear, logarithmic, lone, path, tag, ticks
 from marft.report.text import number, one_line
 
 WIDTH, HEIGHT = 400.0, 220.0
@@ -24,13 +24,14 @@ POINTS = 200
 
 @dataclass(frozen=True)
 class Series:
-    """One line: `hue` and `dash` number its colour and its pattern."""
+    """One line: `hue` and `dash` number its colour and its pattern. `span`: the ends of the band around it."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     hue: int = 0
     dash: int = 0
+    span: tuple[Sequence[float], Sequence[float]] | None = None
 
     @property
     def style(self) -> str:
@@ -53,7 +54,8 @@ def line_chart(title: str, caption: str, series: Sequence[Series], *, unit: bool
     longest = max((len(one.x) for one in series), default=0)
     bins = math.ceil(longest / POINTS) or 1
     drawn = [_binned(one, bins) for one in series]
-    values = [value for one in drawn for value in one.y if math.isfinite(value)]
+    columns = [column for one in drawn for column in (one.y, *(one.span or ()))]
+    values = [value for column in columns for value in column if math.isfinite(value)]
     updates = [value for one in drawn for value in one.x]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     decimal = not (low > 0 and high / low > 300 and not unit)
@@ -70,10 +72,18 @@ def line_chart(title: str, caption: str, series: Sequence[Series], *, unit: bool
     last = last if last > first else first + 1
     x = linear(first, last, LEFT, RIGHT)
     shown = [tick for tick in ticks(first, last, 5, whole=True) if first <= tick <= last]
-    lines = []
+    bands, lines = [], []
+
+    def points_of(one: Series, column: Sequence[float]) -> list[tuple[float, float] | None]:
+        return [(x(u), y(v)) if math.isfinite(v) else None for u, v in zip(one.x, column, strict=True)]
+
     for one in drawn:
-        points = [(x(u), y(v)) if math.isfinite(v) else None for u, v in zip(one.x, one.y, strict=True)]
-        lines.append(tag("path", class_=f"line {one.style}", d=path(points)))
+        ends = [points_of(one, column) for column in one.span or ()]
+        if ends:
+            bands.append(tag("path", class_=f"band {one.style}", d=band(*ends)))
+        points = points_of(one, one.y)
+        span = {"data_low": path(ends[0]), "data_high": path(ends[1])} if ends else {}
+        lines.append(tag("path", class_=f"line {one.style}", d=path(points), **span))
         if dots := lone(points):
             lines.append(tag("path", class_=f"lone {one.style}", d=dots))
     scale = f"{first!r} {last!r} {marks[0]!r} {marks[-1]!r} {LEFT} {RIGHT} {BOTTOM} {TOP} {'lin' if decimal else 'log'}"
@@ -84,6 +94,7 @@ def line_chart(title: str, caption: str, series: Sequence[Series], *, unit: bool
         *axis_x(shown, x, TOP, BOTTOM),
         tag("text", "update", class_="tick", x=RIGHT, y=HEIGHT - 2, text_anchor="end"),
         *([] if values else [_nothing()]),
+        *bands,
         *lines,
         class_="chart curves",
         viewBox=f"0 0 {WIDTH:g} {HEIGHT:g}",
@@ -178,9 +189,12 @@ def _binned(series: Series, size: int) -> Series:
     if size == 1:
         return series
     starts = range(0, len(series.x), size)
-    x = [mean(series.x[start : start + size]) for start in starts]
-    y = [mean(series.y[start : start + size]) for start in starts]
-    return Series(series.label, x, y, series.hue, series.dash)
+
+    def means(column: Sequence[float]) -> list[float]:
+        return [mean(column[start : start + size]) for start in starts]
+
+    span = None if series.span is None else (means(series.span[0]), means(series.span[1]))
+    return replace(series, x=means(series.x), y=means(series.y), span=span)
 
 
 def _in_words(series: Sequence[Series]) -> str:

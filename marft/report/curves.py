@@ -2,6 +2,7 @@
 
 Metrics are keys of metrics.jsonl; a pattern's `*` stands for an agent or a seat, each of which becomes a line. Among
 several runs the colour says the run and the pattern of the line the agent; in a single run the colour says the agent.
+Seeds of one recipe are one `Group`: a line in the middle of a band.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from marft.eval.results import Measure
 from marft.report.chart import Figure, Series, bar_chart, line_chart
+from marft.report.groups import Group
 from marft.report.names import CONDITIONAL, KNOWN, POSITIVE, SHARES, label_of, meaning_of, name_of
 from marft.report.runs import Run, mean
 from marft.report.text import one_line, short
@@ -31,19 +34,22 @@ OWN = 6
 PARTS = ("rollout", "credit", "update", "store", "save")
 
 
-def main_figures(runs: Sequence[Run]) -> list[Figure]:
+Curves = Run | Group
+
+
+def main_figures(runs: Sequence[Curves]) -> list[Figure]:
     """The charts everyone looks at first, those of the game's own metrics after the ones all games share."""
     chosen = [next((pattern for pattern in patterns if _found(runs, pattern)), None) for patterns in MAIN]
     game, agents = chosen[:2], chosen[2:]
     return [_figure(runs, pattern) for pattern in (*game, *_own_patterns(runs), *agents) if pattern is not None]
 
 
-def conditional_figures(runs: Sequence[Run]) -> list[Figure]:
+def conditional_figures(runs: Sequence[Curves]) -> list[Figure]:
     """P(C | own last move, the other's) over training, empty for games without it."""
     return [_figure(runs, f"game/{key}") for key in CONDITIONAL if _found(runs, f"game/{key}")]
 
 
-def other_figures(runs: Sequence[Run]) -> tuple[list[Figure], list[tuple[str, str]]]:
+def other_figures(runs: Sequence[Curves]) -> tuple[list[Figure], list[tuple[str, str]]]:
     """Every remaining metric: those that vary as charts, the others as (heading, value)."""
     figures, constants = [], []
     own = _own_patterns(runs)
@@ -56,7 +62,7 @@ def other_figures(runs: Sequence[Run]) -> tuple[list[Figure], list[tuple[str, st
     return figures, constants
 
 
-def recent_rows(runs: Sequence[Run]) -> list[tuple[str, list[float]]]:
+def recent_rows(runs: Sequence[Group]) -> list[tuple[str, list[Measure]]]:
     """Rows of the table of recent means: the game's own metrics, then what moved in the agents."""
     keys = dict.fromkeys(key for run in runs for key in run.metrics())
     game = [key for key in keys if key.startswith("game/") and key.count("/") == 1]
@@ -68,7 +74,7 @@ def recent_rows(runs: Sequence[Run]) -> list[tuple[str, list[float]]]:
     return [(seats.get(key, label_of(key)), [run.recent(key) for run in runs]) for key in [*game, *agents]]
 
 
-def time_figure(runs: Sequence[Run]) -> tuple[Figure, list[tuple[str, list[float]]]]:
+def time_figure(runs: Sequence[Curves]) -> tuple[Figure, list[tuple[str, list[float]]]]:
     """Seconds an update takes, by part, as a chart and as the rows of its table."""
     keys = dict.fromkeys(key for run in runs for key in run.metrics() if key.startswith("seconds/"))
     names = [key.removeprefix("seconds/") for key in keys]
@@ -80,12 +86,12 @@ def time_figure(runs: Sequence[Run]) -> tuple[Figure, list[tuple[str, list[float
     return figure, [(part, spent[part]) for part in parts]
 
 
-def _per_update(run: Run, key: str) -> float:
+def _per_update(run: Curves, key: str) -> float:
     """Parts that do not happen in every update (saving) count as nothing where they did not."""
     return mean([value if math.isfinite(value) else 0.0 for value in run.column(key)]) if run.lines else 0.0
 
 
-def _figure(runs: Sequence[Run], pattern: str) -> Figure:
+def _figure(runs: Sequence[Curves], pattern: str) -> Figure:
     members = list(dict.fromkeys(member for run in runs for _, member in _matches(run, pattern)))
     series = []
     for hue, run in enumerate(runs):
@@ -95,7 +101,8 @@ def _figure(runs: Sequence[Run], pattern: str) -> Figure:
             name = one_line(run.name, 28)
             label = member if alone and member else f"{name} · {member}" if member else name
             style = {"hue": place} if alone else {"hue": hue, "dash": place}
-            series.append(Series(label, [float(update) for update in run.updates()], run.column(key), **style))
+            x = [float(update) for update in run.updates()]
+            series.append(Series(label, x, run.column(key), span=run.span(key), **style))
     metric = _metric(pattern)
     if pattern.startswith("reward/"):
         caption = "What this reward term gave, all seats, per episode."
@@ -114,7 +121,7 @@ def _title(pattern: str) -> str:
     return name_of(metric) + owner
 
 
-def _matches(run: Run, pattern: str) -> list[tuple[str, str]]:
+def _matches(run: Curves, pattern: str) -> list[tuple[str, str]]:
     """(key, member) of the run's keys under the pattern; a member of the game is one of its seats."""
     before, star, after = pattern.partition("*")
     found = []
@@ -128,15 +135,15 @@ def _matches(run: Run, pattern: str) -> list[tuple[str, str]]:
     return found
 
 
-def _found(runs: Sequence[Run], pattern: str) -> bool:
+def _found(runs: Sequence[Curves], pattern: str) -> bool:
     return any(_matches(run, pattern) for run in runs)
 
 
-def _values(runs: Sequence[Run], pattern: str) -> set[float]:
+def _values(runs: Sequence[Curves], pattern: str) -> set[float]:
     return {v for run in runs for key, _ in _matches(run, pattern) for v in run.column(key) if math.isfinite(v)}
 
 
-def _own_patterns(runs: Sequence[Run]) -> list[str]:
+def _own_patterns(runs: Sequence[Curves]) -> list[str]:
     """Metrics that only this game has and that vary: the first few of them are worth a chart in front."""
     own = [
         pattern for pattern in _other_patterns(runs) if pattern.startswith("game/") and _metric(pattern) not in KNOWN
@@ -148,7 +155,7 @@ def _metric(pattern: str) -> str:
     return pattern.partition("/")[2].removeprefix("*/").removesuffix("_*")
 
 
-def _other_patterns(runs: Sequence[Run]) -> list[str]:
+def _other_patterns(runs: Sequence[Curves]) -> list[str]:
     shown = {pattern for patterns in MAIN for pattern in patterns} | {f"game/{key}" for key in CONDITIONAL}
     terms = {key for run in runs for key in run.metrics() if key.startswith("reward/")}
     patterns: dict[str, None] = {}

@@ -1,6 +1,8 @@
 // The theme button, and reading values off the curves. Knows nothing of the data.
 "use strict";
 
+globalThis.marft = {};
+
 (() => {
   const button = document.getElementById("theme");
   const wishes = matchMedia("(prefers-color-scheme: dark)");
@@ -21,9 +23,9 @@
 (() => {
   const NS = "http://www.w3.org/2000/svg";
 
-  // The points of a drawn line, in the drawing's own lengths.
-  const points = (line) =>
-    [...line.getAttribute("d").matchAll(/[ML]([-\d.]+) ([-\d.]+)/g)].map((found) => [Number(found[1]), Number(found[2])]);
+  // The points of a drawn path, in the drawing's own lengths.
+  const points = (path) =>
+    [...(path || "").matchAll(/[ML]([-\d.]+) ([-\d.]+)/g)].map((found) => [Number(found[1]), Number(found[2])]);
 
   const rounded = (value, range) => {
     if (range < 0.01) return value.toExponential(1);
@@ -37,8 +39,8 @@
     let lines = null, places = [], cross = null, at = null, here = -1;
 
     const prepare = () => {
-      lines = [...chart.querySelectorAll("path.line")].map(points);
-      places = [...new Set(lines.flat().map((point) => point[0]))].sort((a, b) => a - b);
+      lines = [...chart.querySelectorAll("path.line")].map((line) => [line.getAttribute("d"), line.dataset.low, line.dataset.high].map(points));
+      places = [...new Set(lines.flatMap((line) => line[0].map((point) => point[0])))].sort((a, b) => a - b);
       cross = document.createElementNS(NS, "line");
       cross.setAttribute("class", "cross");
       at = document.createElementNS(NS, "text");
@@ -59,8 +61,8 @@
       at.setAttribute("text-anchor", side ? "end" : "start");
       at.textContent = `update ${Math.round(x0 + ((x - left) / (right - left)) * (x1 - x0))}`;
       lines.forEach((line, number) => {
-        const point = line.find((one) => one[0] === x);
-        outputs[number].textContent = point ? value(point[1]) : "–";
+        const [middle, low, high] = line.map((column) => column.find((point) => point[0] === x));
+        outputs[number].textContent = !middle ? "–" : value(middle[1]) + (low && high ? ` (${value(low[1])} to ${value(high[1])})` : "");
       });
     };
     const nearest = (x) => {
@@ -90,5 +92,10 @@
       if (places.length) show(here < 0 && jump > 0 && jump < Infinity ? 0 : here < 0 && jump < 0 ? places.length - 1 : here + jump);
     });
   }
-  document.querySelectorAll("svg.curves").forEach(follow);
+  // Every chart that is not followed yet.
+  marft.follow = () => document.querySelectorAll("svg.curves:not([data-followed])").forEach((chart) => {
+    chart.dataset.followed = "";
+    follow(chart);
+  });
+  marft.follow();
 })();

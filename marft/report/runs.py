@@ -45,6 +45,9 @@ class Run:
         """One value per line; NaN where it is null or left out."""
         return [_finite(line.get(key)) for line in self.lines]
 
+    def span(self, key: str) -> None:
+        """A single run has no span over seeds, see `marft.report.groups`."""
+
     def recent(self, key: str) -> float:
         """Mean over the last WINDOW updates in which it was observed at all."""
         return mean(self.column(key)[-WINDOW:])
@@ -104,12 +107,12 @@ def algorithm_summary(recipe: Mapping[str, Any]) -> str:
     return "; ".join(shown) or "all defaults"
 
 
-def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Recipe keys on which the runs differ, with each run's value."""
-    flat = [_flat(run.recipe) for run in runs]
+def differences(recipes: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Recipe keys on which these recipes differ, with each one's value."""
+    flat = [_flat(recipe) for recipe in recipes]
     keys = dict.fromkeys(key for one in flat for key in one)
     rows = [(key, [_brief(one[key]) if key in one else "–" for one in flat]) for key in keys]
-    return [(key, values) for key, values in rows if key != "name" and len(set(values)) > 1]
+    return [(key, values) for key, values in rows if key not in ("name", "seed") and len(set(values)) > 1]
 
 
 def mean(values: Sequence[float]) -> float:

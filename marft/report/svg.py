@@ -98,3 +98,15 @@ def lone(points: Sequence[tuple[float, float] | None]) -> str:
         p for before, p, after in zip(around, points, around[2:], strict=False) if before is None and after is None
     ]
     return "".join(f"M{coordinate(point[0])} {coordinate(point[1])}h0" for point in alone if point is not None)
+
+
+def band(lows: Sequence[tuple[float, float] | None], highs: Sequence[tuple[float, float] | None]) -> str:
+    """Path data of the area between two lines, piece by piece where they are broken."""
+    pieces, piece = [], []
+    for low, high in [*zip(lows, highs, strict=True), (None, None)]:
+        if low is not None and high is not None:
+            piece.append((low, high))
+        elif piece:
+            pieces.append([*(high for _, high in piece), *(low for low, _ in reversed(piece))])
+            piece = []
+    return "".join(path(corners) + "Z" for corners in pieces)

@@ -1,64 +1,26 @@
-"""The episodes a report shows in full, as data for the page's viewer.
+"""Episodes as data for the page's browser: one short row each for its list, and the whole of it.
 
-Taken from the first, the middle and the last update on disk: failed ones, then episodes spread evenly from the lowest
-to the highest return, so that both ends are always there. Texts are made `visible`, stored once each, and cut in the
-middle where they are very long; the page says so. Seeds are texts, since JavaScript's numbers cannot hold them.
+Texts are made `visible`, stored once a piece, and cut in the middle where they are very long; the page says so. Seeds
+are texts, since JavaScript's numbers cannot hold them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from marft.answers import same_answer
 from marft.episode import Episode, Turn
-from marft.report.runs import Run
-from marft.report.text import visible
-from marft.store import read_parquet
+from marft.games.debate_metrics import answers_of
+from marft.report.text import one_line, visible
 
-PER_UPDATE = 20
-"""Episodes taken from each of the three updates."""
-
-FAILED = 3
-"""How many of them may be failed ones."""
-
-TEXT_LIMIT = 4000
+TEXT_LIMIT = 20_000
 """Characters of one text that are shown."""
 
-BUDGET = 400_000
-"""Bytes of JSON per run; fewer episodes are taken where they would need more."""
-
-_FILE = re.compile(r"update-(\d+)(?:-\d+)?\.parquet")
-
-
-def transcripts(runs: Sequence[Run]) -> dict[str, Any]:
-    """{"texts": [...], "runs": [{"name", "played"}], "episodes": [...]}; JSON-able, its form is known to viewer.js."""
-    table = _Texts()
-    episodes, about = [], []
-    for place, run in enumerate(runs):
-        chosen, played = sample(run)
-        about.append({"name": visible(run.name), "played": played, "shown": len(chosen)})
-        episodes += [_episode(episode, place, file, table) for episode, file in chosen]
-    return {"texts": table.texts, "runs": about, "episodes": episodes}
-
-
-def sample(run: Run) -> tuple[list[tuple[Episode, str]], int]:
-    """The run's episodes to show, each with the name of its file, and how many its three updates hold."""
-    files: dict[int, list[Any]] = {}
-    for path in sorted((run.path / "episodes").glob("*.parquet")):
-        if match := _FILE.fullmatch(path.name):
-            files.setdefault(int(match[1]), []).append(path)
-    updates = sorted(files)
-    wanted = sorted({updates[0], updates[len(updates) // 2], updates[-1]}) if updates else []
-    held = [[(episode, path.name) for path in files[update] for episode in read_parquet(path)] for update in wanted]
-    count = PER_UPDATE
-    while True:
-        chosen = [pair for episodes in held for pair in _spread(episodes, count)]
-        if count == 1 or _size([episode for episode, _ in chosen]) <= BUDGET:
-            return chosen, sum(map(len, held))
-        count = max(1, count // 2)
+GLANCE = 72
+"""Characters of an episode that its row in the list shows."""
 
 
 def score(episode: Episode) -> float:
@@ -69,27 +31,54 @@ def score(episode: Episode) -> float:
     return math.fsum(counted) / len(counted) if counted else 0.0
 
 
-def script_json(data: Any) -> str:
-    """JSON that can stand inside a <script> element: plain ASCII without <, > and &."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def flips(episode: Episode) -> tuple[int, int]:
+    """How many seats changed from a right first answer to a wrong last one, and the other way.
+
+    Of games that know the right answer and ask for one more than once; judges do not count.
+    """
+    truth, roles = episode.facts.get("answer"), episode.facts.get("roles")
+    if not isinstance(truth, str):
+        return 0, 0
+    given: dict[str, list[str | None]] = {}
+    for turn in episode.turns:
+        if answers_of(turn) and not (isinstance(roles, Mapping) and roles.get(turn.seat) == "judge"):
+            given.setdefault(turn.seat, []).append(turn.action["answer"])
+    ends = [(same_answer(one[0], truth), same_answer(one[-1], truth)) for one in given.values() if len(one) > 1]
+    return ends.count((True, False)), ends.count((False, True))
 
 
-def _spread(episodes: Sequence[tuple[Episode, str]], count: int) -> list[tuple[Episode, str]]:
-    failed = [pair for pair in episodes if pair[0].failed][: min(FAILED, count)]
-    done = sorted((pair for pair in episodes if not pair[0].failed), key=lambda pair: (score(pair[0]), pair[0].id))
-    room = min(count - len(failed), len(done))
-    if room == 1:
-        return [*failed, done[len(done) // 2]]
-    return [*failed, *(done[round(number * (len(done) - 1) / (room - 1))] for number in range(room))]
+def row(episode: Episode, recorded: bool) -> dict[str, Any]:
+    """The episode in the list. `recorded`: whether tokens of it can be looked at."""
+    spoiled, mended = flips(episode)
+    return {
+        "id": visible(episode.id),
+        "update": episode.update,
+        "game": visible(episode.game),
+        "team": [visible(episode.team.get(seat, "?")) for seat in episode.seats],
+        "status": visible(episode.status),
+        "score": _plain(score(episode)),
+        "invalid": sum(turn.invalid for turn in episode.turns),
+        "cut": sum(turn.truncated for turn in episode.turns),
+        "spoiled": spoiled,
+        "mended": mended,
+        "tokens": int(recorded),
+        "glance": glance(episode),
+    }
 
 
-def _size(episodes: Sequence[Episode]) -> int:
-    table = _Texts()
-    return len(script_json([_episode(episode, 0, "", table) for episode in episodes])) + len(script_json(table.texts))
+def glance(episode: Episode) -> str:
+    """One letter a move where a game's actions are that short, else how the last turn begins, or why it failed."""
+    if episode.failed and episode.cause:
+        return one_line(episode.cause, GLANCE)
+    moves = {
+        seat: [turn.action for turn in episode.turns_of(seat) if turn.action is not None] for seat in episode.seats
+    }
+    if all(said and all(isinstance(one, str) and len(one) <= 2 for one in said) for said in moves.values()):
+        return one_line("  ".join(f"{seat} {''.join(said)}" for seat, said in moves.items()), GLANCE)
+    return one_line(episode.turns[-1].text, GLANCE) if episode.turns else ""
 
 
-class _Texts:
+class Texts:
     """Every text once; most turns of a game say and hear the same few."""
 
     def __init__(self) -> None:
@@ -97,22 +86,17 @@ class _Texts:
         self._places: dict[str, int] = {}
 
     def __call__(self, text: Any) -> int:
-        text = visible(_cut(str(text)))
+        text = str(text)
         if text not in self._places:
             self._places[text] = len(self.texts)
-            self.texts.append(text)
+            self.texts.append(visible(_cut(text)))
         return self._places[text]
 
 
-def _cut(text: str) -> str:
-    if len(text) <= TEXT_LIMIT:
-        return text
-    head, tail = TEXT_LIMIT * 5 // 8, TEXT_LIMIT * 3 // 8
-    note = f"[… {len(text) - head - tail} characters left out here; the file on disk has them …]"
-    return f"{text[:head]}\n{note}\n{text[-tail:]}"
-
-
-def _episode(episode: Episode, run: int, file: str, texts: _Texts) -> dict[str, Any]:
+def whole(
+    episode: Episode, run: int, file: str, texts: Texts, tokens: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """All of the episode; tokens: turn's number in the episode -> what is known of its tokens. Known to episode.js."""
     seats = list(episode.seats)
     return {
         "run": run,
@@ -122,8 +106,7 @@ def _episode(episode: Episode, run: int, file: str, texts: _Texts) -> dict[str, 
         "game": visible(episode.game),
         "seed": str(episode.seed),
         "status": visible(episode.status),
-        "cause": visible(episode.cause) if episode.cause is not None else None,
-        "score": round(score(episode), 6),
+        "cause": visible(_cut(episode.cause)) if episode.cause is not None else None,
         "seats": [visible(seat) for seat in seats],
         "team": [visible(episode.team.get(seat, "?")) for seat in seats],
         "returns": [_plain(value) for value in episode.returns().values()],
@@ -133,10 +116,11 @@ def _episode(episode: Episode, run: int, file: str, texts: _Texts) -> dict[str, 
         },
         "facts": texts(json.dumps(episode.facts, ensure_ascii=False)) if episode.facts else None,
         "turns": [_turn(turn, seats, texts) for turn in episode.turns],
+        **({"tokens": {str(number): found for number, found in tokens.items()}} if tokens else {}),
     }
 
 
-def _turn(turn: Turn, seats: Sequence[str], texts: _Texts) -> list[Any]:
+def _turn(turn: Turn, seats: Sequence[str], texts: Texts) -> list[Any]:
     """[seat, step, [[role, text] …], text, action, invalid, truncated, agent's version]; texts are numbers."""
     action = None if turn.action is None else turn.action if isinstance(turn.action, str) else json.dumps(turn.action)
     heard = [[visible(role), texts(text)] for role, text in turn.messages]
@@ -150,6 +134,14 @@ def _turn(turn: Turn, seats: Sequence[str], texts: _Texts) -> list[Any]:
         int(turn.truncated),
         turn.version,
     ]
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_LIMIT:
+        return text
+    head, tail = TEXT_LIMIT * 5 // 8, TEXT_LIMIT * 3 // 8
+    note = f"[… {len(text) - head - tail} characters left out here; the file on disk has them …]"
+    return f"{text[:head]}\n{note}\n{text[-tail:]}"
 
 
 def _total(values: Sequence[float] | None) -> float | None:

@@ -3,7 +3,7 @@
 recipe.yaml      the resolved recipe            metrics.jsonl   one line per update
 run.json         versions, seed, command        episodes/       Parquet, one file per update (and process)
 checkpoints/     to resume from                 adapters/       the newest adapters, plain PEFT folders
-spending.json    what remote seats have cost
+spending.json    what remote seats have cost    tokens/         likewise: advantages and log-probs of some episodes
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ MAY_CHANGE = (
     "train.updates",
     "train.save_every",
     "train.keep_last",
+    "train.token_episodes",
     "rollout.deadline",
     "rollout.attempts",
     "engine.",
@@ -108,7 +109,7 @@ class RunFolder:
         lines = [line for line in read_metrics(self.metrics) if line["update"] < update]
         if self.metrics.exists():
             write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
-        for path in (self.path / "episodes").glob("update-*.parquet"):
+        for path in [*self.path.glob("episodes/update-*.parquet"), *self.path.glob("tokens/update-*.parquet")]:
             if int(path.stem.split("-")[1]) >= update:
                 path.unlink()
         for path in list(self.path.rglob(".*")):  # a half checkpoint may hold half an adapter, which goes with it

@@ -19,6 +19,7 @@ from marft.blocks import Algorithm
 from marft.config import Sampling
 from marft.logprobs import LOGITS_AT_ONCE, TokenScores
 from marft.loss import Batch, Totals, clipping_bias, count_totals, policy_loss, token_weights
+from marft.records import TokenRecords
 from marft.scoring import Scorer
 from marft.train.optimizer import Learner, flatten
 from marft.train.rows import Row
@@ -86,12 +87,13 @@ class _Part(NamedTuple):
 
 @dataclass
 class Gradients:
-    """Forward and backward. anchors: see `Updater`."""
+    """Forward and backward. anchors, records: see `Updater`."""
 
     bank: AdapterBank
     scorer: Scorer
     sampling: Sampling
     anchors: dict[str, str]
+    records: TokenRecords = field(default_factory=TokenRecords)
 
     def add(self, work: Work) -> None:
         """All passes of one agent's rows."""
@@ -152,6 +154,7 @@ class Gradients:
         work, rows, device = part.work, part.rows, self.bank.device
         job, algorithm = work.job, work.job.algorithm
         logp_N = scores.logp_N
+        self.records.see(rows, scores.sampled_N)
         gap_N = (scores.sampled_N - tensor_of([row.engine for row in rows], scores.sampled_N)).abs()
         sizes = torch.tensor([len(row.targets) for row in rows])
         given = {

@@ -27,6 +27,7 @@ from marft.credit.targets import value_targets
 from marft.episode import Episode
 from marft.errors import ModelError
 from marft.loss import KLS, epo_weight
+from marft.records import TokenRecord, recorded
 from marft.seeds import derive
 from marft.train.balance import cost_of, spread
 from marft.train.clock import Clock
@@ -48,7 +49,8 @@ ANCHOR = "anchor:{}"
 class Lesson(NamedTuple):
     """reports: agent -> what its update reported; an agent that was not to learn is not in it. critic: likewise.
     state: what credit remembers, for the next lesson. table: the turn table of all processes. advantage: its turns' (or
-    tokens') advantages; of several learners that share rollouts, the last one's. gauges: what else to report."""
+    tokens') advantages; of several learners that share rollouts, the last one's. gauges: what else to report.
+    tokens: of some episodes, as far as this process trained on them."""
 
     reports: dict[str, dict[str, float]]
     critic: dict[str, float]
@@ -56,6 +58,7 @@ class Lesson(NamedTuple):
     table: dict[str, np.ndarray]
     advantage: np.ndarray
     gauges: Mapping[str, float] = {}
+    tokens: Sequence[TokenRecord] = ()
 
 
 class Learning:
@@ -85,7 +88,8 @@ class Learning:
         clock = clock or Clock()
         with clock("credit"):
             same_U = duplicates(episodes)
-            rows = build_rows(episodes, same_U=same_U)
+            share = recorded(len(episodes), len(episodes) * self.workers.size, self.recipe.train.token_episodes)
+            rows = build_rows(episodes, same_U=same_U, labelled=share)
             views = self._views(episodes)
             values = self.critic.values(views) if self.critic is not None else []
             part = self.part(episodes, rows, same_U, views, values)
@@ -100,7 +104,7 @@ class Learning:
             reports: dict[str, dict[str, float]] = {}
             if self.critic is None or number >= self.recipe.critic.warmup_updates:
                 reports = self._train(shares, count, number, state)
-        return Lesson(reports, critic, state, batch.table, advantage, gauges)
+        return Lesson(reports, critic, state, batch.table, advantage, gauges, self.updater.records.take())
 
     def refresh_anchors(self) -> None:
         """Make the agents' present weights the snapshot that their KL terms look at."""

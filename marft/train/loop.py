@@ -36,7 +36,7 @@ from marft.model import pick_device
 from marft.recipe import facts_of
 from marft.rewards import services_of
 from marft.seeds import derive
-from marft.store import write_parquet
+from marft.store import write_parquet, write_tokens
 from marft.team import add_frozen, make_remote, make_rollout
 from marft.train.asking import Asking
 from marft.train.asynchronous import Asynchronous
@@ -168,6 +168,8 @@ class Trainer:
         with clock("store"):
             shard = f"-{self.workers.rank}" if self.workers.size > 1 else ""
             write_parquet(played, self.folder.path / "episodes" / f"update-{update:06d}{shard}.parquet")
+            if lesson.tokens:
+                write_tokens(lesson.tokens, self.folder.path / "tokens" / f"update-{update:06d}{shard}.parquet")
             failed = len(played) - len(episodes)
             wrong = failures(played, self.rewards)
             metrics = (

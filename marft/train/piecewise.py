@@ -15,6 +15,7 @@ import numpy as np
 
 from marft.credit import assess
 from marft.episode import Episode
+from marft.records import recorded
 from marft.train.clock import Clock
 from marft.train.gathering import Part, join
 from marft.train.learning import Learning, Lesson
@@ -39,7 +40,9 @@ class Piecewise:
         """Their credit, and their gradients under the present weights."""
         with self.clock("credit"):
             same_U = duplicates(episodes)
-            rows = build_rows(episodes, same_U=same_U)
+            rollout, wanted = self.learning.recipe.rollout, self.learning.recipe.train.token_episodes
+            share = recorded(len(episodes), rollout.groups * rollout.group_size, wanted)
+            rows = build_rows(episodes, same_U=same_U, labelled=share)
             part = self.learning.part(episodes, rows, same_U)
             shares, _, advantage = self.learning.credited(join([part], 0), rows, same_U, self.state)
             self.parts.append(part)
@@ -59,7 +62,8 @@ class Piecewise:
             self._check(credit.advantage_U[own])
         with self.clock("update"):
             reports = {name: self.learning.updater.of(name).finish(sums) for name, sums in self.sums.items()}
-        return Lesson(reports, {}, credit.state, batch.table, credit.advantage_U)
+        tokens = self.learning.updater.records.take()
+        return Lesson(reports, {}, credit.state, batch.table, credit.advantage_U, tokens=tokens)
 
     def _check(self, whole_U: np.ndarray) -> None:
         ours_U = np.concatenate(self.advantages) if self.advantages else np.zeros(0)

@@ -7,7 +7,7 @@ nothing else; what several branches of a tree share is trained once. Pure data: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ class Row:
     token: (N,) index among all sampled tokens of the batch, turn after turn. place: (N,) the number of the turn among
     its seat's turns. copies: (N,) how often a token counts. episode: its number in the batch. foreign: whether another
     agent than the one that learns from it sampled it. version: (N,) the policy version that sampled; None for the
-    present one.
+    present one. label: episode id and seat, where its tokens are to be recorded (`marft.records`).
     """
 
     agent: str
@@ -40,6 +40,7 @@ class Row:
     episode: int = 0
     foreign: bool = False
     version: np.ndarray | None = None
+    label: tuple[str, str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,11 +60,15 @@ class Row:
 
 
 def build_rows(
-    episodes: Sequence[Episode], advantage_U: np.ndarray | None = None, same_U: np.ndarray | None = None
+    episodes: Sequence[Episode],
+    advantage_U: np.ndarray | None = None,
+    same_U: np.ndarray | None = None,
+    labelled: Container[int] = (),
 ) -> dict[str, list[Row]]:
     """Rows of each agent, in the order of the episodes.
 
     advantage_U: one number per row of their turn table. same_U: `duplicates(episodes)`, where it is known already.
+    labelled: numbers of the episodes whose tokens are to be recorded.
     """
     rows: dict[str, list[Row]] = {}
     same_U = duplicates(episodes) if same_U is None else same_U
@@ -78,6 +83,8 @@ def build_rows(
             for turns in _unbroken(episode, seat):
                 row = _row(turns, numbers, number, place, same_U, offset_U)
                 place += len(turns)
+                if number in labelled:
+                    row.label = (episode.id, seat)
                 if len(row.targets):
                     rows.setdefault(row.agent, []).append(row)
     if advantage_U is None:

@@ -25,6 +25,7 @@ from marft.loss import (
     correct_clipping,
     divisor,
 )
+from marft.records import TokenRecords
 from marft.scoring import Scorer
 from marft.seeds import derive
 from marft.train.gradient import Gradients, Job, Work, tensor_of, totals_of
@@ -51,6 +52,7 @@ class Updater:
     """What all agents' updates share.
 
     anchors: the adapter of the bank that an agent's KL term looks at, where that is not the base.
+    records: the tokens of labelled rows.
     """
 
     bank: AdapterBank
@@ -60,10 +62,11 @@ class Updater:
     workers: Workers
     seed: int
     anchors: dict[str, str] = field(default_factory=dict)
+    records: TokenRecords = field(default_factory=TokenRecords)
 
     def __post_init__(self) -> None:
         self.scorer = Scorer(self.bank, self.train.token_budget)
-        self.gradients = Gradients(self.bank, self.scorer, self.sampling, self.anchors)
+        self.gradients = Gradients(self.bank, self.scorer, self.sampling, self.anchors, self.records)
 
     def of(self, agent: str) -> Updater:
         """What updates an agent: where all are on one base, this (see `Updaters` for several)."""

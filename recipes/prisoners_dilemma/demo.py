@@ -25,7 +25,7 @@ from marft.eval.results import print_table
 from marft.files import write_text
 from marft.quiet import quiet_libraries
 from marft.recipe import load_recipe
-from marft.report import write_report
+from marft.report.write import write_report
 from marft.train.folder import read_metrics
 from marft.train.loop import train
 
