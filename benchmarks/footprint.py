@@ -146,7 +146,8 @@ def expected(settings: dict, shape: Shape, base: int, loras: dict[str, Lora]) ->
     """The estimate for what `run` did."""
     length, rows = settings["length"], settings["rows"]
     most = min(rows, max(1, settings["budget"] // length))
-    play = Play(settings["agents"] * rows, length, rows, length - ANSWER)
+    everyone = settings["agents"] * rows
+    play = Play(everyone, length, min(everyone, 512), length - ANSWER)
     return estimate(
         shape,
         base=base,

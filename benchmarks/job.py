@@ -31,7 +31,7 @@ RANK, RATE = 8, 1e-5
 @dataclass(frozen=True)
 class Job:
     """agents: each answers every prompt. samples: answers to a prompt; of several turns, to each place in the `tree`,
-    or plays of so many turns each."""
+    or plays of so many turns each. budget: marft's tokens in a pass."""
 
     agents: int = 2
     prompts: int = 32
@@ -42,6 +42,7 @@ class Job:
     vocabulary: int = 320
     hidden: int = 128
     layers: int = 2
+    budget: int = 16384
 
     @property
     def answers(self) -> int:
@@ -64,7 +65,7 @@ class Job:
             "sampling": {"max_new_tokens": self.tokens},
             "rollout": rollout,
             "algorithm": algorithm,
-            "train": {"updates": 1000},
+            "train": {"updates": 1000, "token_budget": self.budget},
             "trackers": [],
         } | more
 

@@ -31,8 +31,8 @@ Rows = list[tuple[str, str]]
 JOB = Job()
 TREE = Job(samples=2, turns=4)
 WIDE = Job(prompts=2, samples=4, vocabulary=151_936)
-HEAVY = Job(prompts=2, samples=2, tokens=16, hidden=768, layers=26)
-"""About 200 million parameters, 0.75 GiB."""
+HEAVY = Job(prompts=2, samples=2, tokens=16, hidden=768, layers=26, budget=96)
+"""About 200 million parameters, 0.75 GiB; as many tokens in a backward pass as CoMLRL has there, a prompt's samples."""
 LONG = {10: 16, 20: 8, 40: 4}
 """Rounds of a play -> prompts, for equally many trained tokens."""
 DEADLINE = 900
@@ -49,7 +49,7 @@ class Library:
         command = [sys.executable, str(HERE / "library.py"), name, json.dumps(asdict(job)), str(model), state]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         if peaks:  # large blocks straight from the system, which is slow: a peak then is what was in use
-            environment["MALLOC_MMAP_THRESHOLD_"] = "1048576"
+            environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -43,6 +43,13 @@ def evaluate(
     return run(evaluation, resume=resume, overwrite=overwrite)
 
 
+def evaluate_once(teams: Mapping[str, Any], out: Path, **settings: Any) -> Path:
+    """`evaluate`, unless `out` holds its results already; returns `out`. One that was interrupted is gone on with."""
+    if not (out / "results.json").is_file():
+        evaluate(teams, out, resume=True, **settings)
+    return out
+
+
 def run(
     evaluation: Evaluation, *, resume: bool = False, overwrite: bool = False, tell: Tell | None = None
 ) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from scipy import stats
 from marft.episode import Episode, finished
 from marft.errors import RecipeError, RunFolderError
 from marft.eval.intervals import LEVEL, instances_for
-from marft.eval.measure import table_metrics
+from marft.eval.measure import averaged, table_metrics
 from marft.eval.results import Pairing, read_results
 from marft.games import find_game
 from marft.lookup import nearest
@@ -105,7 +105,7 @@ def compare(
             raise RecipeError(f"--metric: there is no {name!r}{nearest(name, known)}")
     found = [pair for pair in found if metrics is None or pair[0].metric in metrics]
     clear = _holm([chance for _, chance in found])
-    return [Difference(**{**vars(one), "clear": certain}) for (one, _), certain in zip(found, clear, strict=True)]
+    return [replace(one, clear=certain) for (one, _), certain in zip(found, clear, strict=True)]
 
 
 def load_played(text: str) -> Played:
@@ -168,8 +168,7 @@ def _against(
 ) -> list[tuple[Difference, float]]:
     """Each metric with the probability that chance alone makes a difference at least as large (two-sided)."""
     game = find_game(meeting.game)
-    everything = [list(range(len(side))) for side in sides]
-    whole = [_means(game, side, seeds, instances) for side, seeds in zip(sides, everything, strict=True)]
+    whole = [_means(game, side, range(len(side)), instances) for side in sides]
     draws: dict[str, list[float]] = {key: [] for key in whole[0] if key in whole[1]}
     for _ in range(resamples):
         drawn = [instances[number] for number in rng.integers(len(instances), size=len(instances))]
@@ -213,8 +212,7 @@ def _means(game: Any, side: Sequence[Tables], seeds: Sequence[int], instances: S
         for number in seeds
         for seats, rows in side[number]
     ]
-    keys = dict.fromkeys(key for one in found for key in one)  # a mixture counts only the games that were drawn
-    return {key: math.fsum(one.get(key, math.nan) for one in found) / len(found) for key in keys}
+    return averaged(found)
 
 
 def _chance(difference: float, error: float, instances: int) -> float:

@@ -7,11 +7,12 @@ home the same agent, in all others its agents in order, over and over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from marft.banks import AnyBank
 from marft.bases import Home, home_of, views_of
 from marft.config import Game, Policy, Recipe, Remote, Sampling
 from marft.engines.route import REMOTE, SCRIPTED, WITHOUT_TOKENS
@@ -21,7 +22,7 @@ from marft.files import file_hash
 from marft.publish.folder import ADAPTER
 from marft.publish.load import is_published, published_recipe
 from marft.recipe import load_recipe, parse_recipe
-from marft.train.checkpoint import latest_checkpoint
+from marft.train.checkpoint import newest_adapters
 from marft.train.folder import is_run, run_recipe
 
 SCRIPT, MODEL = "script:", "model:"
@@ -67,6 +68,12 @@ class Team:
         """Who sits there at its own game, as the recipe calls it: agents alone by the team's name."""
         own = self.recipe.team[seat].own
         return f"{self.name}/{own.agent}" if own.agent is not None else str(own)
+
+    def load_into(self, bank: AnyBank, agents: Iterable[str] | None = None) -> None:
+        """Its adapters, or these agents' alone, under the names of their policies."""
+        for agent in self.adapters if agents is None else agents:
+            name = f"{self.name}/{agent}"
+            bank.of(name).load(name, self.adapters[agent])
 
     def models(self) -> list[str]:
         """Its policies that a model answers for, in the order of its seats."""
@@ -163,9 +170,7 @@ def load_team(name: str, path: Path, recipe: Path | None) -> Team:
     if recipe is None and is_published(path):
         settings, folder = published_recipe(path), path
     elif recipe is None:
-        settings = run_recipe(path)
-        newest = latest_checkpoint(path / "checkpoints")
-        folder = newest / "adapters" if newest is not None else path / "adapters"
+        settings, folder = run_recipe(path), newest_adapters(path)
     else:
         settings, folder = load_recipe(recipe), path
     adapters = {agent: folder / agent for agent in settings.agents}

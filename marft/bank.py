@@ -48,6 +48,7 @@ class AdapterBank:
         self._using: list[str | None] = []
         self._mixes: dict[frozenset[str], bool] = {}
         self._attached = 0
+        self._mixes_rows: bool | None = None
         self._layers: list[BaseTunerLayer] = []
         self._parameters: dict[str, dict[str, nn.Parameter]] = {}
         self._scale, self._softcap = _head_shape(base.config)
@@ -179,7 +180,7 @@ class AdapterBank:
                 for parameter in self.parameters(name):
                     parameter.requires_grad_(True)
             try:
-                with mixed_lora(self._layers, [(self.names[name], count) for name, count in segments]):
+                with mixed_lora(self._layers, [(self.names[name], count) for name, count in segments], along=1):
                     yield
             finally:
                 self._attend(None)
@@ -187,29 +188,58 @@ class AdapterBank:
                     for parameter in self.parameters(name):
                         parameter.requires_grad_(name == self._active)
 
+    @contextlib.contextmanager
+    def use_rows(self, rows: Sequence[tuple[str | None, int]]) -> Iterator[None]:
+        """Compute batches in which these adapters (None: the bare base), one after the other, have so many rows each.
+
+        Without gradients. Several adapters need `mixes_rows`.
+        """
+        if len(rows) == 1:
+            with self.use(rows[0][0]):
+                yield
+            return
+        with self.lock:
+            segments = [(self.names[name] if name is not None else None, count) for name, count in rows]
+            with mixed_lora(self._layers, segments, along=0):
+                yield
+
     def mixes(self, names: Sequence[str]) -> bool:
-        """Whether rows of these adapters can share a pass: all plain LoRA, below the head; tried out once."""
+        """Whether rows of these adapters can share a pack: all plain LoRA, below the head; tried out once."""
         if not self.packs:
             return False
         key = frozenset(names)
         if key not in self._mixes:
-            keys = [self.names[name] for name in names]
-            self._mixes[key] = mixable(self._layers, keys, self.base.get_output_embeddings()) and self._same(names)
+            self._mixes[key] = self._mixable(names) and self._same(names, packed=True)
         return self._mixes[key]
 
+    def mixes_rows(self, names: Sequence[str | None]) -> bool:
+        """Whether a batch can hold rows of these adapters (None: the bare base); a bank tries it out once."""
+        if not self._mixable([name for name in names if name is not None]):
+            return False
+        if self._mixes_rows is None:
+            self._mixes_rows = self._same(names, packed=False)
+        return self._mixes_rows
+
+    def _mixable(self, names: Sequence[str]) -> bool:
+        return mixable(self._layers, [self.names[name] for name in names], self.base.get_output_embeddings())
+
     @torch.no_grad()
-    def _same(self, names: Sequence[str]) -> bool:
+    def _same(self, names: Sequence[str | None], packed: bool) -> bool:
         """Whether a mixed pass of a few tokens gives what each adapter gives alone; experts, say, see other tokens."""
         with self.lock:
-            lengths = [3 + number % 3 for number in range(len(names))]
+            lengths = [3 + number % 3 * packed for number in range(len(names))]
             rows = [torch.arange(1, 1 + length, device=self.device) % self.config.vocab_size for length in lengths]
             alone = []
             for name, row in zip(names, rows, strict=True):
                 with self.use(name):
                     alone.append(self.hidden(row[None], use_cache=False)[0])
             try:
-                with self.mixed(list(zip(names, lengths, strict=True))):
-                    together = self.hidden(torch.cat(rows)[None], packed=layout_of(apart(lengths), self.device))[0]
+                if packed:
+                    with self.mixed(list(zip(names, lengths, strict=True))):
+                        together = self.hidden(torch.cat(rows)[None], packed=layout_of(apart(lengths), self.device))[0]
+                else:
+                    with self.use_rows([(name, 1) for name in names]):
+                        together = self.hidden(torch.stack(rows), use_cache=False).flatten(0, 1)
             except ValueError:  # a layer met other tokens
                 return False
             return close(together, torch.cat(alone))

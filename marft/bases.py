@@ -7,6 +7,7 @@ turn table. Here are the rules alone; nothing is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from marft.config import Launch, Model, Policy, Recipe, Seat
@@ -41,6 +42,13 @@ def home_of(recipe: Recipe, policy: str) -> Home:
 def models_of(recipe: Recipe) -> dict[str, Model]:
     """Every base's settings."""
     return {DEFAULT: recipe.model} | {_key(name): model for name, model in recipe.models.items()}
+
+
+def renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
+    """The recipe with its bases, by their keys, under other names: folders instead of where they came from, say."""
+    models = {name: one.model_copy(update={"name": names[_key(name)]}) for name, one in recipe.models.items()}
+    model = recipe.model.model_copy(update={"name": names[DEFAULT]})
+    return recipe.model_copy(update={"model": model, "models": models})
 
 
 def views_of(recipe: Recipe) -> dict[str, Recipe]:

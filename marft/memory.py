@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from marft.engines.base import PASS_TOKENS
+
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 LOGITS_AT_ONCE = {"cpu": 1 << 24, "cuda": 1 << 26}
 """Logits of one chunk of the loss, as in `marft.logprobs`."""
@@ -206,10 +208,12 @@ def cache_bytes(shape: Shape, slots: int, length: int, width: int) -> int:
 
 def pass_bytes(shape: Shape, play: Play, width: int) -> int:
     """What one pass of the engine moves: attention over all that is cached, an MLP, or the choice of tokens."""
-    new = play.rows * play.fed
+    rows = min(play.rows, max(1, PASS_TOKENS // max(1, play.fed)))
+    new = rows * play.fed
     streams = 3 * new * shape.hidden * width
     copies = 2 * (shape.queries + shape.keys) if shape.heads != shape.kv_heads else 0
-    attention = play.rows * play.length * copies * width + 5 * new * play.length
+    # of prompts, or of one token for every row
+    attention = max(rows * copies * width + 5 * new, play.rows * copies * width) * play.length
     mlp = 4 * new * shape.intermediate * width
     # log-probs in float32; then in float64, exp, running sum and the places kept
     choice = play.rows * shape.vocabulary * (width + (4 if width < 4 else 0) + max(4, width) + 25)

@@ -90,10 +90,8 @@ def trained_table(name: str, changes: Mapping[str, Any], seat: str | None, run: 
         {name: one for name, one in remotes_of(recipe).items() if f"{REMOTE}{name}" in policies.values()}
     )
     base, bank = open_bases(recipe, packing=False, home=home_in([team]))
-    for agent in dict.fromkeys(recipe.team[other].own.agent for other in others):
-        if agent is not None:
-            name = f"{team.name}/{agent}"
-            bank.of(name).load(name, team.adapters[agent])
+    agents = dict.fromkeys(recipe.team[other].own.agent for other in others)
+    team.load_into(bank, [agent for agent in agents if agent is not None])
     add_frozen(bank, [recipe.team[other].own for other in others])
     engine = hf_engine(base, bank, max_batch=recipe.engine.max_batch)
     return Table(

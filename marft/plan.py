@@ -148,10 +148,9 @@ def _play(recipe: Recipe, rows: Rows | None, per_update: int, batch: Batch) -> P
     if recipe.engine.kind != "hf":
         return None
     policies = Counter(seat.own.agent or str(seat.own) for seat in recipe.team.values() if seat.own.by_model)
-    most = max(policies.values()) * per_update
-    slots = policies.total() * per_update if recipe.engine.reuse_cache else most
+    most = policies.total() * per_update
     length, fed = (rows.longest, rows.heard) if rows else (batch.longest, batch.longest // 2)
-    return Play(slots, length, min(most, recipe.engine.max_batch), fed)
+    return Play(most, length, min(most, recipe.engine.max_batch), fed)
 
 
 def _copies(recipe: Recipe) -> list[str]:

@@ -109,14 +109,21 @@ def runs(pieces: Sequence[Piece], alike: float, most: int) -> Iterator[list[Piec
     Where rows know more or less, each has a mask of its own; these masks together have at most `most` places.
     """
     run = [pieces[0]]
+    bounds = _bounds(pieces[0])
     for piece in pieces[1:]:
-        run.append(piece)
-        own, whole = [one.own for one in run], [len(one.place_L) for one in run]
-        known = {one.known for one in run}
-        masks = len(run) * max(own) * (max(known) + max(own)) if len(known) > 1 else 0
-        fits = min(own) >= alike * max(own) and min(whole) >= alike * max(whole) and masks <= most
-        if not fits or (0 in known and len(known) > 1):
-            run.pop()
+        wider = [(min(low, one), max(high, one)) for (low, high), (one, _) in zip(bounds, _bounds(piece), strict=True)]
+        own, whole, known = wider
+        masks = (len(run) + 1) * own[1] * (known[1] + own[1]) if known[0] < known[1] else 0
+        fits = own[0] >= alike * own[1] and whole[0] >= alike * whole[1] and masks <= most
+        if fits and (known[0] or not known[1]):
+            run.append(piece)
+            bounds = wider
+        else:
             yield run
-            run = [piece]
+            run, bounds = [piece], _bounds(piece)
     yield run
+
+
+def _bounds(piece: Piece) -> list[tuple[int, int]]:
+    """Least and most own ids, all ids and known ids of one row."""
+    return [(size, size) for size in (piece.own, len(piece.place_L), piece.known)]

@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from marft.config import Recipe
 from marft.episode import Episode, finished
-from marft.eval.arena import evaluate
+from marft.eval.arena import evaluate_once
 from marft.eval.text_policy import exploitability_by_update, exploitability_of
 from marft.quiet import quiet_libraries
 from marft.recipe import load_recipe
@@ -96,8 +96,7 @@ def evaluated(folder: Path, rows: Sequence[str], episodes: int) -> dict[str, Any
     """The run's evaluation against the players that the rows name: opponent ("self" too) -> metric -> mean."""
     players = ",".join(sorted({name for _, _, name in (text.partition("@") for text in rows) if name})) or "none"
     place = folder / "eval" / f"{players.replace(',', '-')}-{episodes}"
-    if not (place / "results.json").is_file():
-        evaluate({folder.parent.name: folder}, place, against=players, episodes=episodes, resume=True)
+    evaluate_once({folder.parent.name: folder}, place, against=players, episodes=episodes)
     pairs = json.loads((place / "results.json").read_text(encoding="utf-8"))["pairs"]
     found = {one["opponent"]: {key: value["mean"] for key, value in one["metrics"].items()} for one in pairs}
     if any(row.startswith(REWARD) for row in rows):

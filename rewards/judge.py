@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from marft.answers import answer_key, final_answer, number
@@ -69,7 +69,8 @@ def judge(
         return [_seated(case, seat, read) for case in cases]
     found: list[Verdict] = [Verdict(None, "error: not asked")] * len(cases)
     shown = {"lowest": f"{lowest:g}", "highest": f"{highest:g}", "labels": list(labels or ())}
-    asked = [[("user", _filled(rubric, case, shown))] for case in cases]
+    template = _template(rubric)
+    asked = [[("user", _filled(template, case, shown))] for case in cases]
     left = list(range(len(cases)))
     for _ in range(max(1, attempts)):
         answers = ask(remote, [asked[place] for place in left]) if left else []
@@ -106,11 +107,22 @@ def _read(text: str, lowest: float, highest: float, labels: Mapping[str, float] 
     return Verdict((float(mark) - lowest) / (highest - lowest))
 
 
-def _filled(rubric: str, case: Case, shown: Mapping[str, Any]) -> str:
-    facts = case.episode.facts
-    known = {**(facts.get("columns") or {}), "question": facts.get("question", ""), **shown}
+def _template(rubric: str) -> Template:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     try:
-        return environment.from_string(rubric).render(**known, text=case.turn.text[-LONGEST:])
+        return environment.from_string(rubric)
     except TemplateError as error:
-        raise ValueError(f"judge: options.rubric: {type(error).__name__}: {error}") from None
+        raise _unusable(error) from None
+
+
+def _filled(template: Template, case: Case, shown: Mapping[str, Any]) -> str:
+    facts = case.episode.facts
+    known = {**(facts.get("columns") or {}), "question": facts.get("question", ""), **shown}
+    try:
+        return template.render(**known, text=case.turn.text[-LONGEST:])
+    except TemplateError as error:
+        raise _unusable(error) from None
+
+
+def _unusable(error: TemplateError) -> ValueError:
+    return ValueError(f"judge: options.rubric: {type(error).__name__}: {error}")

@@ -85,7 +85,7 @@ class Workers:
         pending = deque(range(len(items)))
         try:
             self._tidy()
-            while any(verdict is None for verdict in found) if not pending else True:
+            while pending or None in found:
                 self._fill(items, pending)
                 self._wait(found, pending)
         except BaseException:

@@ -189,4 +189,4 @@ def test_places_in_the_cache_are_given_to_others_when_a_groups_sessions_end(chat
             prompts = [[*prompt, *one.token_ids, *prompts[0][:4]] for prompt, one in zip(prompts, done, strict=True)]
         if number:
             engine.end_sessions(f"g{number - 1}-")  # one group always plays on
-    assert engine._slots["alice"].made == 6
+    assert engine._slots.made == 6

@@ -118,6 +118,26 @@ def test_each_policy_of_one_call_is_answered_by_its_own_adapter(engine, plain, c
             assert gap < 1e-4 if other == policy else gap > 1e-3
 
 
+def test_policies_of_one_call_share_their_passes(engine, bank, chat):
+    requests = requests_of(chat, Sampling(max_new_tokens=1), copies=1)
+    apart = HFEngine(bank, chat.stop_ids)
+    for policy in POLICIES:
+        apart.complete([request for request in requests if request.policy == policy])
+    engine.complete(requests)
+    assert engine.counters.fed == apart.counters.fed
+    assert engine.counters.passes == apart.counters.passes / len(POLICIES)
+
+
+def test_a_pass_of_many_tokens_is_made_in_parts(engine, plain, chat, monkeypatch):
+    requests = requests_of(chat, MANY)
+    monkeypatch.setattr(hf, "PASS_TOKENS", 60)
+    hidden, sizes = engine.bank.hidden, []
+    monkeypatch.setattr(engine.bank, "hidden", lambda ids, **inputs: sizes.append(ids.numel()) or hidden(ids, **inputs))
+    for request, completion in zip(requests, engine.complete(requests), strict=True):
+        assert_same(completion, *complete(plain[request.policy], request, chat.stop_ids))
+    assert max(sizes) <= 60
+
+
 def dialogue(engine, chat, turns=4, seats=5):
     """Several conversations over several turns; returns all prompts and completions."""
     conversations = [chat.conversation() for _ in range(seats)]

@@ -89,21 +89,20 @@ def test_the_cache_is_the_engines():
     rig = Rig("rollout={groups: 2, group_size: 3}")
     rig.engine.end_sessions = lambda start="": None  # it would let go of them
     rig.play()
-    caches = rig.engine._caches.values()
-    held = sum(tensor.nbytes for cache in caches for store in (cache.keys, cache.values) for tensor in store)
-    longest = max(cache.capacity for cache in caches)
-    assert cache_bytes(shape_of(rig.bank.config.to_dict()), 12, longest, 4) == held
+    cache = rig.engine._cache
+    held = sum(tensor.nbytes for store in (cache.keys, cache.values) for tensor in store)
+    assert cache_bytes(shape_of(rig.bank.config.to_dict()), 12, cache.capacity, 4) == held
 
 
 def test_keys_and_values_make_room_once_nobody_plays():
     rig = Rig()
     rig.play()
-    assert not rig.engine._caches
+    assert not rig.engine._cache.keys
     rig.engine.complete([_request(rig, "a/x"), _request(rig, "b/x")])
     rig.engine.end_sessions("a/")
-    assert rig.engine._caches
+    assert rig.engine._cache.keys
     rig.engine.end_sessions("b/")
-    assert not rig.engine._caches
+    assert not rig.engine._cache.keys
 
 
 def _request(rig, session):

@@ -80,8 +80,7 @@ def test_tokens_are_those_of_a_real_rollout(cache):
         assert batch.tokens == pytest.approx(most, rel=0.05)
         assert all(tokens_of([own[number] for number in pack]) <= most for pack in passes_of(own, 10_000))
         assert batch.trained == pytest.approx(most * np.mean([len(row.targets) / len(row) for row in own]), rel=0.1)
-    caches = [(cache.keys, cache.values) for cache in engine._caches.values()]
-    held = sum(tensor.nbytes for pair in caches for store in pair for tensor in store)
+    held = sum(tensor.nbytes for store in (engine._cache.keys, engine._cache.values) for tensor in store)
     assert plan.memory.cache <= held <= 1.5 * plan.memory.cache  # it grows by 64 positions, and there are two or three
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from marft.config import Sampling
 
 DEFAULT = Sampling()
+PASS_TOKENS = 8192
+"""Most new tokens, padding included, of one pass of the in-process engine: as many prompts at once take memory."""
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
 """The in-process engine: transformers in this process, sharing the trainer's base and adapters.
 
-All requests that wait at the same moment, of all episodes, are batched by adapter; each conversation keeps its keys and
-values from turn to turn, so a turn costs its new tokens only. Randomness is drawn per request, so a completion does not
-depend on what it was batched with.
+All requests that wait at the same moment, of all episodes, make one batch: rows of several agents pass the base
+together and each its own adapter, where the adapters allow it (`marft.mixed`), else agent by agent. Each conversation
+keeps its keys and values from turn to turn, so a turn costs its new tokens only. Randomness is drawn per request, so a
+completion does not depend on what it was batched with.
 
 The weights are the trainer's own, so nothing may be played while they change; an engine that plays `apart` keeps a copy
 of each agent's adapter as it was published, and its passes and the trainer's take turns on the bank.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 
 from marft.bank import AdapterBank
 from marft.config import Sampling
-from marft.engines.base import Completion, Request
+from marft.engines.base import PASS_TOKENS, Completion, Request
 from marft.engines.kv import SlotCache, attention_mask
 from marft.errors import EngineError
 from marft.sampling import pick, sampled_logprobs
@@ -45,33 +46,32 @@ class Counters:
 
 @dataclass(slots=True)
 class _Slot:
-    """A conversation's place in the cache, and the ids whose keys and values are in it."""
+    """A conversation's place in the cache, the adapter it speaks with, and the ids whose keys and values are in it."""
 
     number: int
+    adapter: str | None
     ids: list[int] = field(default_factory=list)
 
 
 class _Slots:
-    """The conversations that have a place in a policy's cache. `made`: how many places there are."""
+    """The conversations that have a place in the cache, by policy and session. `made`: how many places there are."""
 
     def __init__(self) -> None:
         self.made = 0
-        self._held: dict[str, _Slot] = {}
+        self.held: dict[tuple[str, str], _Slot] = {}
         self._free: list[int] = []
 
-    @property
-    def held(self) -> int:
-        return len(self._held)
-
-    def of(self, session: str) -> _Slot:
-        if session not in self._held:
+    def of(self, policy: str, session: str, adapter: str | None) -> _Slot:
+        key = policy, session
+        if key not in self.held:
             self.made += not self._free
-            self._held[session] = _Slot(self._free.pop() if self._free else self.made - 1)
-        return self._held[session]
+            self.held[key] = _Slot(self._free.pop() if self._free else self.made - 1, adapter)
+        return self.held[key]
 
-    def end(self, start: str) -> None:
-        for session in [one for one in self._held if one.startswith(start)]:
-            self._free.append(self._held.pop(session).number)
+    def end(self, ended: Callable[[str, str], bool]) -> None:
+        """Free the places of what `ended(policy, session)` holds for."""
+        for key in [key for key in self.held if ended(*key)]:
+            self._free.append(self.held.pop(key).number)
 
 
 class HFEngine:
@@ -97,8 +97,8 @@ class HFEngine:
         self._windows = _attention_windows(bank.config)
         self._additive = _additive_mask(bank.base)
         self._waiting: list[tuple[Sequence[Request], asyncio.Future[list[Completion]]]] = []
-        self._caches: dict[str, SlotCache] = {}
-        self._slots: dict[str, _Slots] = {}
+        self._cache = SlotCache()
+        self._slots = _Slots()
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         loop = asyncio.get_running_loop()
@@ -133,17 +133,15 @@ class HFEngine:
 
     def end_sessions(self, start: str = "") -> None:
         with self.bank.lock:
-            if start:
-                for slots in self._slots.values():
-                    slots.end(start)
-                if any(slots.held for slots in self._slots.values()):
-                    return  # once nobody plays any more, keys and values make room for the trainer
-            self._caches.clear()
-            self._slots.clear()
+            self._end(lambda _, session: session.startswith(start))
 
     def _forget(self, policy: str) -> None:
-        self._caches.pop(policy, None)
-        self._slots.pop(policy, None)
+        self._end(lambda own, _: own == policy)
+
+    def _end(self, ended: Callable[[str, str], bool]) -> None:
+        self._slots.end(ended)
+        if not self._slots.held:  # once nobody plays any more, keys and values make room for the trainer
+            self._cache, self._slots = SlotCache(), _Slots()
 
     def _flush_when_quiet(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
         """Wait until a turn of the event loop brings no new request: then every episode that can wait is waiting."""
@@ -162,43 +160,62 @@ class HFEngine:
             answer.set_result(list(itertools.islice(completions, len(requests))))
 
     def complete(self, requests: Sequence[Request]) -> list[Completion]:
-        """Complete all requests now, in batches of one policy and one sampling setting."""
+        """Complete all requests now, in batches of one sampling setting."""
         with self.bank.lock:
             return self._complete(requests)
 
     def _complete(self, requests: Sequence[Request]) -> list[Completion]:
-        batches: dict[tuple[str, Sampling], list[int]] = {}
+        batches: dict[tuple[Sampling, str], list[int]] = {}
         for number, request in enumerate(requests):
-            batches.setdefault((request.policy, request.sampling), []).append(number)
-        for (_, sampling), numbers in batches.items():
+            batches.setdefault((request.sampling, request.policy), []).append(number)
+        for (sampling, _), numbers in batches.items():
             self._check_lengths([requests[number] for number in numbers], sampling)
         completions: list[Completion | None] = [None] * len(requests)
         try:
-            for (policy, sampling), numbers in batches.items():
+            for sampling, numbers, adapters in self._together(batches):
                 taken: set[int] = set()
                 slots = {number: self._slot(requests[number], number, taken) for number in numbers}
-                numbers.sort(key=lambda number, slots=slots: slots[number].number)
+                numbers.sort(key=lambda number, slots=slots: (adapters[slots[number].adapter], slots[number].number))
                 for start in range(0, len(numbers), self.max_batch):
                     part = numbers[start : start + self.max_batch]
-                    done = self._complete_batch(policy, sampling, [requests[n] for n in part], [slots[n] for n in part])
+                    done = self._complete_batch(sampling, [requests[n] for n in part], [slots[n] for n in part])
                     for number, completion in zip(part, done, strict=True):
                         completions[number] = completion
                 if not self.reuse_cache:
-                    self._forget(policy)
+                    self.end_sessions()
         except BaseException:
             self.end_sessions()  # a slot may name ids whose keys and values were never computed
             raise
         return completions
+
+    def _together(
+        self, batches: Mapping[tuple[Sampling, str], list[int]]
+    ) -> Iterator[tuple[Sampling, list[int], dict[str | None, int]]]:
+        """What is computed at once: a sampling setting, the requests' numbers, and the order of their adapters."""
+        for sampling in dict.fromkeys(sampling for sampling, _ in batches):
+            own = {policy: numbers for (other, policy), numbers in batches.items() if other == sampling}
+            adapters = {adapter: place for place, adapter in enumerate(map(self._adapter, own))}
+            if len(own) > 1 and self.bank.mixes_rows(list(adapters)):
+                yield sampling, [number for numbers in own.values() for number in numbers], adapters
+            else:
+                for numbers in own.values():
+                    yield sampling, numbers, adapters
+
+    def _adapter(self, policy: str) -> str | None:
+        """The bank's name of what a policy speaks with."""
+        if policy == f"{FROZEN}base":
+            return None
+        return PLAYED.format(policy) if not self.shares_weights and policy in self.versions else policy
 
     def _slot(self, request: Request, number: int, taken: set[int]) -> _Slot:
         """The request's slot, with as much of it kept as the prompt shares with what is cached.
 
         A slot serves one request at a time: of two with the same session in one call, the second gets another slot.
         """
-        slots = self._slots.setdefault(request.policy, _Slots())
-        slot = slots.of(request.session or f"#{number}")
+        policy, adapter = request.policy, self._adapter(request.policy)
+        slot = self._slots.of(policy, request.session or f"#{number}", adapter)
         if slot.number in taken:
-            slot = slots.of(f"#{number}")
+            slot = self._slots.of(policy, f"#{number}", adapter)
         taken.add(slot.number)
         held, prompt = slot.ids, request.prompt_ids
         keep = min(len(held), len(prompt) - 1)
@@ -209,95 +226,87 @@ class HFEngine:
 
     @torch.inference_mode()
     def _complete_batch(
-        self, policy: str, sampling: Sampling, requests: Sequence[Request], slots: Sequence[_Slot]
+        self, sampling: Sampling, requests: Sequence[Request], slots: Sequence[_Slot]
     ) -> list[Completion]:
-        adapter = None if policy == f"{FROZEN}base" else policy
-        if not self.shares_weights and policy in self.versions:
-            adapter = PLAYED.format(policy)
         count = len(requests)
         seeds = np.array([request.seed for request in requests], dtype=np.uint64)
         tokens = np.zeros((count, sampling.max_new_tokens), dtype=np.int64)
         logprobs = np.zeros((count, sampling.max_new_tokens))
         lengths = np.zeros(count, dtype=np.int64)
         stopped = np.zeros(count, dtype=bool)
-        with self.bank.use(adapter):
-            self._share(policy, requests, slots)
+        self._share(requests, slots)
         feed = [request.prompt_ids[len(slot.ids) :] for request, slot in zip(requests, slots, strict=True)]
         self.counters.reused += sum(len(slot.ids) for slot in slots)
         active = np.arange(count)
-        with self.bank.use(adapter):
-            for position in range(sampling.max_new_tokens):
-                logits_BV = self._forward(policy, feed, [slots[number] for number in active])
-                logp_BV = sampled_logprobs(logits_BV, sampling)
-                noise_B = torch.from_numpy(uniforms(seeds[active], position)).to(logp_BV.device)
-                chosen_B = pick(logp_BV, noise_B)
-                chosen = chosen_B.cpu().numpy()
-                tokens[active, position] = chosen
-                logprobs[active, position] = logp_BV.gather(-1, chosen_B[:, None]).squeeze(-1).double().cpu().numpy()
-                lengths[active] += 1
-                ends = np.isin(chosen, self.stop_ids)
-                stopped[active] = ends
-                active = active[~ends]
-                if not len(active):
-                    break
-                feed = [[token] for token in chosen[~ends].tolist()]
+        for position in range(sampling.max_new_tokens):
+            logits_BV = self._forward(feed, [slots[number] for number in active])
+            logp_BV = sampled_logprobs(logits_BV, sampling)
+            noise_B = torch.from_numpy(uniforms(seeds[active], position)).to(logp_BV.device)
+            chosen_B = pick(logp_BV, noise_B)
+            chosen = chosen_B.cpu().numpy()
+            tokens[active, position] = chosen
+            logprobs[active, position] = logp_BV.gather(-1, chosen_B[:, None]).squeeze(-1).double().cpu().numpy()
+            lengths[active] += 1
+            ends = np.isin(chosen, self.stop_ids)
+            stopped[active] = ends
+            active = active[~ends]
+            if not len(active):
+                break
+            feed = [[token] for token in chosen[~ends].tolist()]
         self.counters.sampled += int(lengths.sum())
-        if not np.isfinite(logprobs).all():
+        broken = ~np.isfinite(logprobs).all(1)
+        if broken.any():
+            policy = requests[int(broken.argmax())].policy
             raise EngineError(f"engine: {policy} gave log-probabilities that are not finite; its weights are broken")
-        version = self.versions.get(policy, -1)
         return [
             Completion(
                 tokens[n, : lengths[n]].tolist(),
                 logprobs[n, : lengths[n]].tolist(),
                 "stop" if stopped[n] else "length",
-                version,
+                self.versions.get(requests[n].policy, -1),
             )
             for n in range(count)
         ]
 
-    def _share(self, policy: str, requests: Sequence[Request], slots: Sequence[_Slot]) -> None:
+    def _share(self, requests: Sequence[Request], slots: Sequence[_Slot]) -> None:
         """Of requests with the same prompt one computes it (all but its last token), and the others copy that."""
-        alike: dict[tuple[int, ...], list[_Slot]] = {}
+        alike: dict[str | None, dict[tuple[int, ...], list[_Slot]]] = {}
         for request, slot in zip(requests, slots, strict=True):
-            alike.setdefault(tuple(request.prompt_ids), []).append(slot)
-        leaders = {prompt: max(own, key=lambda slot: len(slot.ids)) for prompt, own in alike.items()}
-        self._share_prefix(policy, leaders)
-        feed, computing, pairs = [], [], []
-        for prompt, leader in leaders.items():
-            lacking = [slot for slot in alike[prompt] if slot is not leader and _lacks_most(slot, prompt)]
-            pairs += [(leader, slot) for slot in lacking]
-            if lacking and (missing := prompt[len(leader.ids) : -1]):
-                computing.append(leader)
-                feed.append(missing)
+            alike.setdefault(slot.adapter, {}).setdefault(tuple(request.prompt_ids), []).append(slot)
+        leaders = {
+            adapter: {prompt: max(own, key=lambda slot: len(slot.ids)) for prompt, own in prompts.items()}
+            for adapter, prompts in alike.items()
+        }
+        self._compute_and_copy([one for own in leaders.values() for one in _beginnings(own)])
+        wanted = []
+        for adapter, prompts in alike.items():
+            for prompt, own in prompts.items():
+                leader = leaders[adapter][prompt]
+                lacking = [slot for slot in own if slot is not leader and _lacks_most(slot, prompt)]
+                wanted += [(leader, prompt[len(leader.ids) : -1], lacking)] if lacking else []
+        self._compute_and_copy(wanted)
+
+    def _compute_and_copy(self, wanted: Sequence[tuple[_Slot, Sequence[int], Sequence[_Slot]]]) -> None:
+        """Feed each first slot what it lacks, and give the slots beside it all that it then holds."""
+        computing = [(missing, slot) for slot, missing, _ in wanted if missing]
         if computing:
-            self._forward(policy, feed, computing)
+            self._forward([missing for missing, _ in computing], [slot for _, slot in computing])
+        pairs = [(one, other) for one, _, others in wanted for other in others]
         if pairs:
-            self._copy(policy, pairs)
+            numbers = torch.tensor([[one.number, other.number] for one, other in pairs], device=self.bank.device)
+            longest = max(len(one.ids) for one, _ in pairs)
+            self._cache.copy(numbers[:, 0], numbers[:, 1], longest, self._slots.made)
+            for one, other in pairs:
+                other.ids[:] = one.ids
 
-    def _share_prefix(self, policy: str, leaders: Mapping[tuple[int, ...], _Slot]) -> None:
-        """Compute what new conversations begin with in common (a game's rules) once, and copy it to the others."""
-        prompts = [prompt for prompt, slot in leaders.items() if not slot.ids]
-        if len(prompts) < 2:
-            return
-        low, high = min(prompts), max(prompts)  # whatever two sorted ends share, all between them share
-        most = min(map(len, prompts)) - 1
-        common = next((n for n in range(most) if low[n] != high[n]), most)
-        if common < SHARED_PREFIX:
-            return
-        first, *others = (leaders[prompt] for prompt in prompts)
-        self._forward(policy, [prompts[0][:common]], [first])
-        self._copy(policy, [(first, other) for other in others])
-
-    def _copy(self, policy: str, pairs: Sequence[tuple[_Slot, _Slot]]) -> None:
-        """All that the first slot of each pair holds, to the second."""
-        numbers = torch.tensor([[one.number, other.number] for one, other in pairs], device=self.bank.device)
-        longest = max(len(one.ids) for one, _ in pairs)
-        self._caches[policy].copy(numbers[:, 0], numbers[:, 1], longest, self._slots[policy].made)
-        for one, other in pairs:
-            other.ids[:] = one.ids
-
-    def _forward(self, policy: str, feed: Sequence[Sequence[int]], slots: Sequence[_Slot]) -> torch.Tensor:
+    def _forward(self, feed: Sequence[Sequence[int]], slots: Sequence[_Slot]) -> torch.Tensor:
         """Feed each slot its new ids; logits (rows, vocabulary) after the last of them."""
+        most = max(1, PASS_TOKENS // max(map(len, feed)))
+        parts = [slice(start, start + most) for start in range(0, len(feed), most)]
+        logits = [self._pass(feed[part], slots[part]) for part in parts]
+        return torch.cat(logits) if len(logits) > 1 else logits[0]
+
+    def _pass(self, feed: Sequence[Sequence[int]], slots: Sequence[_Slot]) -> torch.Tensor:
         device = self.bank.device
         sizes = np.array([len(ids) for ids in feed])
         starts = np.array([len(slot.ids) for slot in slots])
@@ -308,23 +317,24 @@ class HFEngine:
             slots[row].ids.extend(new)
         positions = torch.from_numpy(starts[:, None] + np.arange(width)).to(device)
         length = int((starts + sizes).max())
-        cache = self._caches.setdefault(policy, SlotCache())
         numbers = torch.tensor([slot.number for slot in slots], device=device)
-        cache.aim(numbers, positions, length, self._slots[policy].made)
+        self._cache.aim(numbers, positions, length, self._slots.made)
         masks = {kind: attention_mask(positions, length, window) for kind, window in self._windows.items()}
         if self._additive is not None:
             masks = {kind: (~mask).to(self._additive) * torch.finfo(self._additive).min for kind, mask in masks.items()}
-        hidden = self.bank.hidden(
-            torch.from_numpy(ids).to(device),
-            position_ids=positions,
-            attention_mask=masks if len(masks) > 1 else masks["full_attention"],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        self.counters.fed += int(sizes.sum())
-        self.counters.passes += 1
-        last = torch.from_numpy(sizes - 1).to(device)
-        return self.bank.head(hidden[torch.arange(len(feed), device=device), last])
+        rows = [(adapter, len(list(own))) for adapter, own in itertools.groupby(slot.adapter for slot in slots)]
+        with self.bank.use_rows(rows):
+            hidden = self.bank.hidden(
+                torch.from_numpy(ids).to(device),
+                position_ids=positions,
+                attention_mask=masks if len(masks) > 1 else masks["full_attention"],
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+            self.counters.fed += int(sizes.sum())
+            self.counters.passes += 1
+            last = torch.from_numpy(sizes - 1).to(device)
+            return self.bank.head(hidden[torch.arange(len(feed), device=device), last])
 
     def _check_lengths(self, requests: Sequence[Request], sampling: Sampling) -> None:
         longest = max(len(request.prompt_ids) for request in requests)
@@ -335,6 +345,20 @@ class HFEngine:
                 f"engine: a prompt of {longest} tokens and sampling.max_new_tokens {sampling.max_new_tokens} pass the "
                 f"model's context of {self.context}; shorten the game or choose another model"
             )
+
+
+def _beginnings(leaders: Mapping[tuple[int, ...], _Slot]) -> list[tuple[_Slot, Sequence[int], list[_Slot]]]:
+    """What new conversations of one adapter begin with in common (a game's rules), for the first of them to compute."""
+    prompts = [prompt for prompt, slot in leaders.items() if not slot.ids]
+    if len(prompts) < 2:
+        return []
+    low, high = min(prompts), max(prompts)  # whatever two sorted ends share, all between them share
+    most = min(map(len, prompts)) - 1
+    common = next((n for n in range(most) if low[n] != high[n]), most)
+    if common < SHARED_PREFIX:
+        return []
+    first, *others = (leaders[prompt] for prompt in prompts)
+    return [(first, prompts[0][:common], others)]
 
 
 def _lacks_most(slot: _Slot, prompt: Sequence[int]) -> bool:

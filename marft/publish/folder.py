@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from marft import __version__
-from marft.bases import models_of, views_of
+from marft.bases import models_of, renamed, views_of
 from marft.config import Model, Recipe
 from marft.errors import RecipeError, RunFolderError
 from marft.eval.results import read_results
@@ -27,7 +27,7 @@ from marft.games import make_game
 from marft.model import base_source, load_tokenizer
 from marft.recipe import dump_recipe
 from marft.report.runs import read_run
-from marft.train.checkpoint import latest_checkpoint
+from marft.train.checkpoint import newest_adapters
 from marft.train.folder import run_recipe
 
 SCHEMA = 1
@@ -53,8 +53,7 @@ def publish(
     from marft.publish.curves import curves
 
     recipe = run_recipe(run)
-    newest = latest_checkpoint(run / "checkpoints")
-    adapters = (newest if newest is not None else run) / "adapters"
+    adapters = newest_adapters(run)
     for agent in recipe.agents:
         if not all((adapters / agent / name).is_file() for name in ADAPTER):
             raise RunFolderError(f"publish: {adapters / agent} holds no adapter of {agent}; has the run saved one?")
@@ -72,7 +71,8 @@ def publish(
             _copy_adapter(adapters / agent, folder / agent, names[of_agent[agent]][0])
             if merged:
                 _merge(recipe, of_agent[agent], adapters / agent, folder / "merged" / agent)
-        shown = _with_models(recipe, {key: name for key, (name, _) in names.items()})
+        # a path of this machine is nobody's business
+        shown = renamed(recipe, {key: name for key, (name, _) in names.items()})
         (folder / "recipe.yaml").write_text(dump_recipe(shown), encoding="utf-8")
         drawn = curves(facts)
         if drawn:
@@ -141,17 +141,6 @@ def _public(key: str, model: Model, with_base: bool | None) -> tuple[str, bool]:
     if inside:
         return ("base" if key == "model" else f"base-{key.removeprefix('models.')}"), True
     return (Path(model.name).name if local else model.name), False
-
-
-def _with_models(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
-    """The recipe with its bases under their public names: a path of this machine is nobody's business."""
-    models = {
-        name: one.model_copy(update={"name": names[key]})
-        for (name, one), key in zip(recipe.models.items(), list(names)[1:], strict=True)
-    }
-    return recipe.model_copy(
-        update={"model": recipe.model.model_copy(update={"name": names["model"]}), "models": models}
-    )
 
 
 def _copy_base(source: str, settings: Model, target: Path) -> None:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marft.bases import models_of
-from marft.config import Model, Recipe
+from marft.bases import models_of, renamed
+from marft.config import Recipe
 from marft.errors import ModelError, RunFolderError
 from marft.files import file_hash
 from marft.model import load_tokenizer
@@ -34,24 +34,15 @@ def read_team(folder: Path) -> dict[str, Any]:
 def published_recipe(folder: Path) -> Recipe:
     """The team's recipe, its bases found in the folder where they lie there. ModelError where anything was changed."""
     team, recipe = read_team(folder), parse_recipe(read_yaml(folder / "recipe.yaml"))
-
-    def found(key: str, model: Model) -> Model:
-        return model.model_copy(update={"name": str(folder / model.name)}) if team["bases"][key]["included"] else model
-
-    models = {key: found(key, model) for key, model in models_of(recipe).items()}
-    first, *others = models
-    recipe = recipe.model_copy(
-        update={
-            "model": models[first],
-            "models": dict(zip(recipe.models, (models[key] for key in others), strict=True)),
-        }
-    )
+    inside = {key for key, base in team["bases"].items() if base["included"]}
+    names = {key: model.name for key, model in models_of(recipe).items()}
+    recipe = renamed(recipe, {key: str(folder / name) if key in inside else name for key, name in names.items()})
     for agent, facts in team["agents"].items():
         if file_hash(folder / facts["folder"] / ADAPTER[1]) != facts["sha256"]:
             raise ModelError(
                 f"{folder}: the adapter of {agent} is not the one that team.json tells of (sha256 differs)"
             )
-    for key, model in models.items():
+    for key, model in models_of(recipe).items():
         if template_hash(load_tokenizer(model.name, model.revision)) != team["bases"][key]["chat_template"]:
             raise ModelError(
                 f"{folder}: the chat template of {model.name} is not the one that the team was trained with; its "

@@ -20,9 +20,7 @@ def play_published(folder: Path, seed: int) -> Episode:
     recipe = team.recipe
     check_keys(remotes_of(recipe))
     base, bank = open_bases(recipe, packing=False, home=home_in([team]))
-    for agent, place in team.adapters.items():
-        name = f"{team.name}/{agent}"
-        bank.of(name).load(name, place)
+    team.load_into(bank)
     rollout = make_rollout(recipe, base.chat, bank, hf_engine(base, bank, max_batch=recipe.engine.max_batch))
     rollout.seed, rollout.plan = seed, FLAT
     seats = {seat: team.policy(seat) for seat in recipe.team}

@@ -112,6 +112,12 @@ def latest_checkpoint(root: Path) -> Path | None:
     return next(reversed(checkpoints(root).values()), None)
 
 
+def newest_adapters(run: Path) -> Path:
+    """Where a run's newest adapters are: in its last checkpoint, or where it kept none, what it left at its end."""
+    newest = latest_checkpoint(run / "checkpoints")
+    return (newest if newest is not None else run) / "adapters"
+
+
 def prune_checkpoints(root: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what a kill left half-written."""
     for path in sorted(root.glob("update-*"), key=_number)[:-keep]:

@@ -23,9 +23,9 @@ from marft.scoring import Scorer
 from marft.train.optimizer import Learner, flatten
 from marft.train.rows import Row
 
-KL_SAMPLE = 1024
-"""Tokens, about, of the rows that a KL which is not in the loss is measured on; fewer where the vocabulary is so large
-that their logits would not be made at once."""
+KL_SAMPLE, KL_LEAST, KL_SHARE = 1024, 256, 8
+"""Tokens, about, of the rows that a KL which is not in the loss is measured on: at most, always (where there are so
+many), and of how many one; fewer where the vocabulary is so large that their logits would not be made at once."""
 
 
 @dataclass
@@ -119,7 +119,8 @@ class Gradients:
         if not self._refers(work):
             return part
         # where it is not in the loss, it is measured on the first rows alone
-        few = min(KL_SAMPLE, LOGITS_AT_ONCE // self.bank.config.vocab_size)
+        share = max(KL_LEAST, sum(len(row.targets) for row in work.rows) // KL_SHARE)
+        few = min(KL_SAMPLE, share, LOGITS_AT_ONCE // self.bank.config.vocab_size)
         asked = part.rows if _in_loss(work) else _first(part.rows, few)
         with torch.no_grad(), self.bank.use(self.anchors.get(work.name)):
             return part._replace(reference=self.scorer.forward(asked, sampling=self.sampling).logp_N)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from marft.answers import same_answer
-from marft.eval.arena import evaluate
+from marft.eval.arena import evaluate_once
 from marft.quiet import quiet_libraries
 from marft.store import read_episodes
 
@@ -41,9 +41,8 @@ def main(
 def accuracies(run: Path, swapped: bool, episodes: int) -> dict[str, float]:
     """role -> share of its answers that are right; both: the mean of the two."""
     place = run / "eval" / (f"swapped-{episodes}" if swapped else f"none-{episodes}")
-    if not (place / "results.json").is_file():
-        team, recipe = (run / "adapters", SWAPPED) if swapped else (run, None)
-        evaluate({run.name: team}, place, against="none", episodes=episodes, recipe=recipe, resume=True)
+    team, recipe = (run / "adapters", SWAPPED) if swapped else (run, None)
+    evaluate_once({run.name: team}, place, against="none", episodes=episodes, recipe=recipe)
     turns = [(turn, one.facts["answer"]) for one in read_episodes(place, 0) for turn in one.turns]
     found = {
         role: mean(same_answer(turn.action["answer"], truth) for turn, truth in turns if turn.seat == role)

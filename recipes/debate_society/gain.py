@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from marft.eval.arena import evaluate
+from marft.eval.arena import evaluate_once
 from marft.eval.flips import gain
 from marft.quiet import quiet_libraries
 
@@ -34,9 +34,7 @@ def main(
 
 def flips(run: Path, episodes: int) -> dict[str, float]:
     """The run's own metrics, as recipes/seeds.py stores them."""
-    place = run / "eval" / f"none-{episodes}"
-    if not (place / "results.json").is_file():
-        evaluate({run.name: run}, place, against="none", episodes=episodes, resume=True)
+    place = evaluate_once({run.name: run}, run / "eval" / f"none-{episodes}", against="none", episodes=episodes)
     (pair,) = json.loads((place / "results.json").read_text(encoding="utf-8"))["pairs"]
     return {key: value["mean"] for key, value in pair["metrics"].items()}
 

@@ -19,7 +19,7 @@ from players import PLANS, WORDS
 
 from marft.answers import same_answer
 from marft.episode import Episode
-from marft.eval.arena import evaluate
+from marft.eval.arena import evaluate_once
 from marft.quiet import quiet_libraries
 from marft.store import read_episodes
 
@@ -30,9 +30,7 @@ def main(
 ) -> None:
     """Print the shares."""
     quiet_libraries()
-    place = run / "eval" / f"none-{episodes}"
-    if not (place / "results.json").is_file():
-        evaluate({run.name: run}, place, against="none", episodes=episodes, resume=True)
+    place = evaluate_once({run.name: run}, run / "eval" / f"none-{episodes}", against="none", episodes=episodes)
     print(json.dumps(shares(list(read_episodes(place, 0))), indent=1))
 
 

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from marft.answers import same_answer
-from marft.eval.arena import evaluate
+from marft.eval.arena import evaluate_once
 from marft.games.debate_metrics import majority
 from marft.quiet import quiet_libraries
 from marft.store import read_episodes
@@ -51,9 +51,7 @@ def main(
 
 def answers(run: Path, episodes: int) -> Answers:
     """What all seats answered to each question; plays of a question are numbered from 0."""
-    place = run / "eval" / f"none-{episodes}"
-    if not (place / "results.json").is_file():
-        evaluate({run.name: run}, place, against="none", episodes=episodes, resume=True)
+    place = evaluate_once({run.name: run}, run / "eval" / f"none-{episodes}", against="none", episodes=episodes)
     found: Answers = defaultdict(list)
     plays: dict[str, int] = defaultdict(int)
     for episode in read_episodes(place):
