@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marft.banks import AnyBank
 from marft.bases import Home, home_of, views_of
 from marft.config import Game, Policy, Recipe, Remote, Sampling
 from marft.engines.route import REMOTE, SCRIPTED, WITHOUT_TOKENS
@@ -70,6 +71,12 @@ class Team:
         """Who sits there at its own game, as the recipe calls it: agents alone by the team's name."""
         own = self.recipe.team[seat].own
         return f"{self.name}/{own.agent}" if own.agent is not None else str(own)
+
+    def load_into(self, bank: AnyBank, agents: Iterable[str] | None = None) -> None:
+        """Its adapters, or these agents' alone, under the names of their policies."""
+        for agent in self.adapters if agents is None else agents:
+            name = f"{self.name}/{agent}"
+            bank.of(name).load(name, self.adapters[agent])
 
     def models(self) -> list[str]:
         """Its policies that a model answers for, in the order of its seats."""
