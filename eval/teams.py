@@ -98,12 +98,6 @@ class Team:
             found[seat] = self.named(own) if own is not None and own.by_model else models[number % len(models)]
         return found
 
-    def load_into(self, bank: AnyBank, agents: Iterable[str] | None = None) -> None:
-        """Its adapters, or these agents' alone, under the names of their policies."""
-        for agent in self.adapters if agents is None else agents:
-            name = f"{self.name}/{agent}"
-            bank.of(name).load(name, self.adapters[agent])
-
     def measured(self, seated: Mapping[str, str]) -> tuple[str, ...]:
         """The seats that are the team's and not those of company that its recipe gave it."""
         if self.policy_everywhere is not None:
