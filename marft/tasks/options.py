@@ -63,8 +63,9 @@ class TaskOptions(BaseModel):
     default all of a file's, and of a set what some hundred draws bring. seed: of the draws. template: a prompt (jinja2)
     over `question` and the row's further columns, which becomes the question.
 
-    curriculum: stages that training goes through, each with its own set, path, options or level. stage: the one that is
-    asked, from 0. Where it is not said, training begins with the first, and whatever else plays asks the last.
+    curriculum: stages that training goes through, each with its own set, path, options or level and, but for the last,
+    until {updates: 20} or {metric: game/final_accuracy, reaches: 0.8, over: 5}. stage: the one that is asked, from 0.
+    Where it is not said, training begins with the first, and whatever else plays asks the last.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
