@@ -92,7 +92,7 @@ def gather(
         if len(kept) == wanted or (endless and (drawn - found > PATIENCE or (wanted is None and drawn == DRAWS))):
             break
     if len(kept) < (wanted or 1):
-        new = " that no earlier stage asks" if without else ""
+        new = " that no earlier stage or test file asks" if without else ""
         raise RecipeError(
             f"task.size: {options.source} has only {len(kept)} different questions{new} in its {options.split} split "
             f"among {drawn}, not {wanted or 1}; lower task.size, or change task.options or task.test_share"
