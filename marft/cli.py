@@ -93,6 +93,7 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
+        quiet_libraries()
         from marft.plan import print_plan
 
         typer.echo(dump_recipe(loaded))

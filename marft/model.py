@@ -14,6 +14,7 @@ from marft.chat import Chat
 from marft.config import Model, Recipe
 from marft.errors import ModelError
 from marft.recompute import checkpoint_layers
+from marft.threads import fit_threads
 
 
 @dataclass
@@ -41,6 +42,7 @@ def load_base(recipe: Recipe, device: torch.device | str | None = None) -> Base:
         raise ModelError(f"model.name: cannot load {source!r}: {_first_line(error)}") from error
     model.requires_grad_(False)
     model.eval()
+    fit_threads(model)
     if settings.quantization is None:
         model = model.to(device)
     elif device.type == "cpu":

@@ -38,6 +38,7 @@ from marft.game import Game, Message
 from marft.games import make_game
 from marft.recipe import load_player
 from marft.seeds import derive
+from marft.threads import fit_threads
 
 log = logging.getLogger(__name__)
 
@@ -221,6 +222,7 @@ def warm_up(
         optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.5 * (1 + np.cos(np.pi * step / max(1, steps)))
     )
     generator = torch.Generator().manual_seed(derive(settings.seed, "batches") % 2**31)
+    fit_threads(model)
     model.train()
     for step in range(steps):
         batch = torch.randint(len(rows), (settings.warmup_batch,), generator=generator)

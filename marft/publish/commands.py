@@ -67,7 +67,7 @@ def load(
 ) -> None:
     """Check a published team against what it says of itself, and play one episode with it.
 
-    To measure it: marft eval own --team FOLDER. To sit down with it: marft play GAME --against FOLDER.
+    To measure it: marft eval own --team FOLDER. To sit down with it: marft play GAME --run FOLDER.
     """
     quiet_libraries()
     from marft.publish.play import play_published
