@@ -1,8 +1,8 @@
 """Every command of README.md and docs/ is a command that works.
 
-All of them are read: the command, its flags and its recipe exist. Then each page's shell blocks run in order in a folder
-of their own, with trainings and evaluations made small (`doc_shim.py`); blocks with a title are the files they name. A
-block that needs what not every machine has says so in a comment before it: <!-- needs: vllm -->.
+All of them are read: the command, its flags and its recipe exist. Then each page's shell blocks run in order in a
+folder of their own, with trainings and evaluations made small (`doc_shim.py`); blocks with a title are the files they
+name. A block that needs what not every machine has says so in a comment before it: <!-- needs: vllm -->.
 """
 
 import contextlib
