@@ -239,11 +239,11 @@ def print_plan(recipe: Recipe, console: Console) -> None:
     table.add_row(
         "episodes per update", f"{rollout.groups} groups × {rollout.group_size}{times} = {plan.episodes_per_update:,}"
     )
-    for stage, said in enumerate(told(recipe)):
-        table.add_row(f"curriculum: stage {stage}", said)
     if plan.paths > 1:
         table.add_row("paths per tree", f"{plan.paths:,} (rollout.plan {rollout.plan.kind}), counted above")
     table.add_row("episodes in all", f"× {recipe.train.updates:,} updates = {plan.episodes:,}")
+    for stage, said in enumerate(told(recipe)):
+        table.add_row(f"curriculum: stage {stage}", said)
     if not plan.row_tokens:
         table.add_row("tokens", "unknown: the game has no scripted players to measure on")
     for key, view in views_of(recipe).items():
