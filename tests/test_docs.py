@@ -207,8 +207,8 @@ def test_every_command_of_the_page_runs(page, need, request, shell, tmp_path, mo
             pytest.skip(str(error))
     workspace(tmp_path)
     monkeypatch.chdir(tmp_path)
-    texts = [runnable(block.text) for block in blocks(page) if block.is_shell and block.need == need]
-    for name in taken("\n".join(texts)):
+    mine = [block for block in blocks(page) if block.title or (block.is_shell and block.need == need)]
+    for name in taken("\n".join(runnable(block.text) for block in mine)):
         shutil.copytree(request.getfixturevalue("given") / COPIES[name], tmp_path / name, dirs_exist_ok=True)
     try:
         for block in blocks(page):

@@ -60,10 +60,10 @@ def watch(
     console.print("reading the runs", highlight=False)
     with make_server(Live(named(runs or ()), results, title), port) as server:
         address = f"http://{HOST}:{server.server_address[1]}/"
-        console.print(f"watching on {address} until Ctrl-C", highlight=False, soft_wrap=True)
-        if open_:
-            webbrowser.open(address)
         try:
+            console.print(f"watching on {address} until Ctrl-C", highlight=False, soft_wrap=True)
+            if open_:
+                webbrowser.open(address)
             server.serve_forever()
         except KeyboardInterrupt:
             console.print("no longer watching; the runs go on", highlight=False)
