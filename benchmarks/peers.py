@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 Rows = list[tuple[str, str]]
 
 JOB = Job()
-TREE = Job(samples=2, turns=4)
+TREE = Job(prompts=4, samples=2, turns=4)
 WIDE = Job(prompts=2, samples=4, vocabulary=151_936)
 HEAVY = Job(prompts=2, samples=2, tokens=16, hidden=768, layers=26, budget=96)
 """About 200 million parameters, 0.75 GiB; as many tokens in a backward pass as CoMLRL has there, a prompt's samples."""
@@ -172,7 +172,7 @@ SECTIONS: dict[str, tuple[str, str | None, Callable[[int], Rows]]] = {
         partial(against, "marft", "comlrl", JOB),
     ),
     "tree": (
-        "CoMLRL's MAGRPO: trees of 4 turns with 2 samples each, 2 agents, 32 prompts, one update each",
+        "CoMLRL's MAGRPO: trees of 4 turns with 2 samples each, 2 agents, 4 prompts, one update each",
         "comlrl",
         lambda rounds: against("marft", "comlrl", TREE, 1, (1,), warm=False),  # minutes of CoMLRL's time
     ),

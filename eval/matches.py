@@ -101,7 +101,7 @@ def _at(entry: Entry, evaluation: Evaluation, teams: Sequence[Team]) -> Iterator
     own: dict[str, Game] = {team.game.model_dump_json(): team.game for team in teams if team.game is not None}
     if not own:
         raise RecipeError("eval: none of the teams has a game of its own; name one, --set game=NAME")
-    if evaluation.summary == "cross_play" and len(own) > 1:
+    if evaluation.summary in ("cross_play", "reasoning") and len(own) > 1:
         names = ", ".join(one.name for one in own.values())
         raise RecipeError(f"eval: the teams were trained on different games ({names}); say which, --set game=NAME")
     for key, one in own.items():

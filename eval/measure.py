@@ -84,8 +84,8 @@ def measure(
     return Measured(pair, match, whole, draws, {}, earned)
 
 
-def averaged(found: Sequence[Numbers]) -> Numbers:
-    """Over the ways of sitting; a mixture counts only the games that were drawn."""
+def averaged(found: Sequence[Mapping[str, float]]) -> Numbers:
+    """Each metric on average over tables; NaN where one of them lacks it: a mixture counts only the games drawn."""
     keys = dict.fromkeys(key for one in found for key in one)
     return {key: sum(one.get(key, math.nan) for one in found) / len(found) for key in keys}
 

@@ -37,12 +37,14 @@ class Measure(BaseModel):
 
 
 class TeamFacts(BaseModel):
-    """What played under a team's name. adapters: agent -> SHA-256 of its weights."""
+    """What played under a team's name. adapters: agent -> SHA-256 of its weights. bases: by their key in the recipe."""
 
     kind: str = "run"
     source: str = ""
     recipe: str | None = None
     adapters: dict[str, str] = Field(default_factory=dict)
+    bases: dict[str, str] = Field(default_factory=dict)
+    sampling: dict[str, Any] = Field(default_factory=dict)
 
 
 class Pairing(BaseModel):

@@ -20,6 +20,8 @@ Look = Callable[[Measured, str], float]
 Headlines = Callable[[Sequence[Measured], Sequence[Entry], Look], Numbers]
 
 BOTS = "rock_paper_scissors"
+COMMON = ("random", "first", "last")
+"""Its players that are none of the programs, and that other games have too."""
 
 
 def summary_of(kind: str | None, measured: Sequence[Measured], entries: Sequence[Entry]) -> dict[str, Any]:
@@ -77,22 +79,21 @@ def social(own: Sequence[Measured], entries: Sequence[Entry], look: Look) -> Num
 
 def games(own: Sequence[Measured], entries: Sequence[Entry], look: Look) -> Numbers:
     """Per opponent, points won (a draw half) on average over the games; the same against all rock-paper-scissors
-    programs together. NashConv where it was computed."""
+    programs together. The return in self-play of games where all share one; NashConv where it was computed."""
     points: dict[str, list[float]] = defaultdict(list)
     for one in own:
-        if one.pair.kind != "scripted":
+        if one.pair.kind != "scripted" or "win" not in one.whole:  # where all share one return, nobody wins
             continue
         value = look(one, "win") + look(one, "draw") / 2
         bots = one.match.game == BOTS and one.pair.opponent not in COMMON
         points["bots" if bots else one.pair.opponent].append(value)
     found = {f"points against {name}": _mean(values) for name, values in points.items()}
     for one in own:
+        if one.pair.kind == "self" and "win" not in one.whole:
+            found[f"return of {one.match.game}"] = look(one, "return")
         if "nash_conv" in one.exact:
             found[f"NashConv of {one.match.game}"] = float(one.exact["nash_conv"]["mean"])
     return found
-
-
-COMMON = ("random", "first", "last")
 
 
 def gama(own: Sequence[Measured], entries: Sequence[Entry], look: Look) -> Numbers:

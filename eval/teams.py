@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marft.banks import AnyBank
 from marft.bases import Home, home_of, views_of
 from marft.config import Game, Policy, Recipe, Remote, Sampling
 from marft.engines.route import REMOTE, SCRIPTED, WITHOUT_TOKENS
@@ -71,6 +72,12 @@ class Team:
         own = self.recipe.team[seat].own
         return f"{self.name}/{own.agent}" if own.agent is not None else str(own)
 
+    def load_into(self, bank: AnyBank, agents: Iterable[str] | None = None) -> None:
+        """Its adapters, or these agents' alone, under the names of their policies."""
+        for agent in self.adapters if agents is None else agents:
+            name = f"{self.name}/{agent}"
+            bank.of(name).load(name, self.adapters[agent])
+
     def models(self) -> list[str]:
         """Its policies that a model answers for, in the order of its seats."""
         if self.policy_everywhere is not None:
@@ -90,12 +97,6 @@ class Team:
             own = at_home[seat].own if seat in at_home else None
             found[seat] = self.named(own) if own is not None and own.by_model else models[number % len(models)]
         return found
-
-    def load_into(self, bank: AnyBank, agents: Iterable[str] | None = None) -> None:
-        """Its adapters, or these agents' alone, under the names of their policies."""
-        for agent in self.adapters if agents is None else agents:
-            name = f"{self.name}/{agent}"
-            bank.of(name).load(name, self.adapters[agent])
 
     def measured(self, seated: Mapping[str, str]) -> tuple[str, ...]:
         """The seats that are the team's and not those of company that its recipe gave it."""

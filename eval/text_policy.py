@@ -96,6 +96,8 @@ def _measured(team: Team, adapters: Sequence[Mapping[str, Path]]) -> list[Exploi
     game = make_game(settings.game.name, settings.game.options)
     if not isinstance(game, SpielGame):
         raise RecipeError(f"exploitability: {settings.game.name} is not one of OpenSpiel's games")
+    if len(game.seats) != 2:
+        raise RecipeError(f"exploitability: {game.spiel()} has {len(game.seats)} seats; it is defined here for two")
     if game.options.invalid != "random":
         raise RecipeError(f"exploitability: game.invalid is {game.options.invalid}; only random is a policy")
     for seat in game.seats:

@@ -1,7 +1,7 @@
-"""Any two-player game of OpenSpiel, in OpenSpiel's own words: its text of the state, its names of the actions.
+"""Any game of OpenSpiel for two or more, in OpenSpiel's own words: its text of the state, its names of the actions.
 
 What a seat may know is what OpenSpiel's information state (or observation) of it says; where the game has perfect
-information the other's moves are told by name as well. Games whose chance no seed decides are refused.
+information the others' moves are told by name as well. Games whose chance no seed decides are refused.
 """
 
 from __future__ import annotations
@@ -12,19 +12,28 @@ from typing import Any
 from pydantic import Field
 
 from marft.errors import RecipeError
-from marft.games.openspiel import ANSWER_LIMIT, Event, SpielGame, TurnOptions, answer
-from marft.games.spiel import import_pyspiel, load_game
+from marft.games.openspiel import ANSWER_LIMIT, Event, SpielGame, SpielOptions, answer
+from marft.games.spiel import CHANCE, import_pyspiel, load_game
 
 
 class OpenSpiel(SpielGame):
-    """Any two-player game of OpenSpiel, in OpenSpiel's own words."""
+    """Any game of OpenSpiel for two or more, in OpenSpiel's own words. Seats are alice and bob, or p1, p2, ..."""
 
     name = "openspiel"
 
-    class Options(TurnOptions):
-        """game: an OpenSpiel game string with two players, such as "oware" or "mnk(m=4,n=4,k=3)"."""
+    class Options(SpielOptions):
+        """game: an OpenSpiel game string, such as "oware", "mnk(m=4,n=4,k=3)" or "social_deduction(players=5)".
+        first: the seat that is OpenSpiel's player 0, and those after it 1, 2, ...; by default the first seat; `random`
+        draws it per episode."""
 
         game: str = Field("tic_tac_toe", min_length=1, max_length=1000)
+        first: str | None = None
+
+    def __init__(self, options: SpielOptions | None = None) -> None:
+        super().__init__(options)
+        allowed = (*self.seats, "random")
+        if self._first not in allowed:
+            raise RecipeError(f"game.first: {self._string} has no seat {self._first!r}; allowed: {', '.join(allowed)}")
 
     def spiel(self) -> str:
         return self.options.game
@@ -36,8 +45,8 @@ class OpenSpiel(SpielGame):
         except pyspiel.SpielError as error:
             raise RecipeError(f"game.game: OpenSpiel cannot load {self._string!r:.200}: {error}") from error
         kind, problem = game.get_type(), None
-        if game.num_players() != 2:
-            problem = f"has {game.num_players()} players, not 2"
+        if game.num_players() < 2:
+            problem = f"has {game.num_players()} players, not 2 or more"
         elif kind.chance_mode.name == "SAMPLED_STOCHASTIC":
             problem = "hides its chance, which then no seed decides"
         elif kind.dynamics.name == "MEAN_FIELD":
@@ -49,9 +58,11 @@ class OpenSpiel(SpielGame):
         return game
 
     def rules(self, player: int) -> str:
-        kind = self._spiel.get_type()
+        name, count = self._spiel.get_type().long_name, len(self.seats)
+        others = "another player" if count == 2 else f"{count - 1} other players"
+        numbers = "0 and 1" if count == 2 else f"0 to {count - 1}"
         return (
-            f"You play {kind.long_name} ({self._string}) against another player; you are player {player} of 0 and 1. "
+            f"You play {name} ({self._string}) against {others}; you are player {player} of {numbers}. "
             "Answer with one of the legal answers, like this: <answer>the answer</answer>."
         )
 
@@ -72,8 +83,11 @@ class OpenSpiel(SpielGame):
         return alike[0] if len(alike) == 1 else None
 
     def news(self, player: int, events: Sequence[Event]) -> str:
-        moves = [what for who, what in events if who == 1 - player] if self._open else []
-        played = f"The other played {', '.join(moves)}.\n" if moves else ""
+        moves = [event for event in events if event[0] not in (player, CHANCE)] if self._open else []
+        if len(self.seats) == 2:
+            played = f"The other played {', '.join(what for _, what in moves)}.\n" if moves else ""
+        else:
+            played = "".join(f"Player {who} played {what}.\n" for who, what in moves)
         legal = "; ".join(self.name_of(player, action) for action in self._legal[player])
         return f"{played}{self._known(player)} {legal}\nYour answer?"
 

@@ -94,8 +94,9 @@ class DialogueGame(Game):
         return {"role": self.roles()[seat]}
 
     def facts(self) -> dict[str, Any]:
-        """question, answer, task (the set's name), columns (the rest of the task's row), roles (of the seats)."""
-        task = self.task
+        """question, answer, task (the set's name), columns (the rest of the task's row), roles (of the seats). With a
+        curriculum also stage: which one was asked."""
+        task, stage = self.task, self.options.task.asked
         return {
             "question": task.question,
             "answer": task.answer,
@@ -103,6 +104,7 @@ class DialogueGame(Game):
             "columns": dict(task.columns),
             "roles": self.roles(),
             "played": 1,
+            **({} if stage is None else {"stage": stage}),
         }
 
     def clone(self) -> DialogueGame:

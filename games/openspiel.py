@@ -21,12 +21,11 @@ from marft.game import Game, Message, Options, StepResult
 from marft.games.outcomes import outcome_metrics
 from marft.games.spiel import CHANCE, SIMULTANEOUS, load_game
 from marft.games.spiel_players import BASIC
+from marft.games.table import PAIR, many_seats
 
 if TYPE_CHECKING:
     from marft.episode import Episode
 
-SEATS = ("alice", "bob")
-ALONE = ((0,), (1,))
 ANSWER_LIMIT = 200
 """Characters within the answer's tags beyond which it is not compared with the actions."""
 NOT_READ = "Your answer was no legal one: {} was played instead."
@@ -55,9 +54,9 @@ class SpielOptions(Options):
     """Options all games of this kind share.
 
     invalid: what an unreadable or illegal answer becomes. `random`: a legal action drawn evenly. `forfeit`: the game
-        ends; the forfeiter's return is the worst of the game; the other seat's is what makes the sum right in a
-        zero-sum game, the worst too where all share one return, and what it had so far otherwise. Where both forfeit
-        at once, both get the worst.
+        ends; the forfeiter's return is the worst of the game; the others' is what makes the sum right in a zero-sum
+        game, in equal parts, the worst too where all share one return, and what they had so far otherwise. Who
+        forfeits at the same time gets the worst as well.
     """
 
     invalid: Literal["random", "forfeit"] = "random"
@@ -72,7 +71,7 @@ class TurnOptions(SpielOptions):
 class SpielView(NamedTuple):
     """What a scripted player knows.
 
-    game: the OpenSpiel game string. player: 0 or 1. legal: its actions; say: the answer that chooses each.
+    game: the OpenSpiel game string. player: OpenSpiel's number. legal: its actions; say: the answer that chooses each.
     info: its information state (observation where the game has no such string). history: every action since the
     start, of games with perfect information only. luck: a number of this episode and seat, for players that need a
     generator for the whole episode; 0 in games without such players.
@@ -88,11 +87,11 @@ class SpielView(NamedTuple):
 
 
 class SpielGame(Game):
-    """The adapter. Two players; moves in turn or at once; explicit chance."""
+    """The adapter. Two players, alice and bob, or more, p1, p2, …; moves in turn or at once; explicit chance."""
 
     Options: ClassVar[type[SpielOptions]] = TurnOptions
     players = BASIC
-    seats = SEATS
+    seats = PAIR
 
     def __init__(self, options: SpielOptions | None = None) -> None:
         super().__init__(options)
@@ -103,12 +102,16 @@ class SpielGame(Game):
         self._has_info = kind.provides_information_state_string
         self._has_observation = kind.provides_observation_string
         self._open = kind.information.name == "PERFECT_INFORMATION"
-        self._first = getattr(self.options, "first", SEATS[0])
+        count = self._spiel.num_players()
+        self.seats = PAIR if count == 2 else many_seats(count)
+        self._players = range(count)
+        self._alone = tuple((player,) for player in self._players)
+        self._first = getattr(self.options, "first", None) or self.seats[0]
         self._names = tuple(self.actions())
         self._ids = {name: action for action, name in enumerate(self._names)}
         self._says = tuple(answer(name) for name in self._names)
         self._bare = dict(zip(self._says, range(len(self._names)), strict=True))  # what needs no parsing
-        self._rules = (self.rules(0), self.rules(1))
+        self._rules = tuple(self.rules(player) for player in self._players)
         self._fixed: deque[int] = deque()
 
     # What a game says of itself
@@ -153,24 +156,24 @@ class SpielGame(Game):
         self._fixed.clear()
         self._start(seed, self._first)
 
-    def deal(self, chance: Sequence[int], first: str = SEATS[0]) -> None:
-        """Start an episode whose first chance outcomes are given, OpenSpiel's numbers in order, with `first` as
-        player 0. What they do not cover is drawn from seed 0."""
+    def deal(self, chance: Sequence[int], first: str | None = None) -> None:
+        """Start an episode whose first chance outcomes are given, OpenSpiel's numbers in order, with `first` (by
+        default the first seat) as player 0. What they do not cover is drawn from seed 0."""
         self._fixed = deque(chance)
-        self._start(0, first)
+        self._start(0, first or self.seats[0])
 
     def _start(self, seed: int, first: str) -> None:
         self._seed = seed
         self._chance: random.Random | None = None
         self._coins: random.Random | None = None
-        if first == "random":
-            first = SEATS[self._random_chance().random() < 0.5]
-        self._seat_of = SEATS if first == SEATS[0] else SEATS[::-1]
+        seats, count = self.seats, len(self.seats)
+        at = count - 1 - int(count * self._random_chance().random()) if first == "random" else seats.index(first)
+        self._seat_of = seats[at:] + seats[:at]
         self._state = self._spiel.new_initial_state()
         self._log: list[Event] = []
-        self._told = [-1, -1]
-        self._note = ["", ""]
-        self._paid = [0.0, 0.0]
+        self._told = [-1] * count
+        self._note = [""] * count
+        self._paid = [0.0] * count
         self._forfeits: tuple[str, ...] = ()
         self._moves = 0
         self.clock = 0
@@ -200,15 +203,16 @@ class SpielGame(Game):
             self._log.append((CHANCE, action))
             state.apply_action(action)
             player = state.current_player()
-        self._infos: list[str | None] = [None, None]
+        count = len(self.seats)
+        self._infos: list[str | None] = [None] * count
         self._at_once = player == SIMULTANEOUS
-        self._legal: list[Sequence[int]] = [(), ()]
+        self._legal: list[Sequence[int]] = [()] * count
         if player >= 0:
-            self._movers: tuple[int, ...] = ALONE[player]
+            self._movers: tuple[int, ...] = self._alone[player]
             self._legal[player] = state.legal_actions()
         elif self._at_once:
-            self._legal = [state.legal_actions(0), state.legal_actions(1)]
-            self._movers = tuple([mover for mover in (0, 1) if self._legal[mover]])
+            self._legal = [state.legal_actions(mover) for mover in self._players]
+            self._movers = tuple([mover for mover in self._players if self._legal[mover]])
         else:
             self._movers = ()
 
@@ -253,7 +257,7 @@ class SpielGame(Game):
             said[seats[player]] = self.name_of(player, action)
             self._log.append((player, self.record(player, action)))
         if self._at_once:
-            self._state.apply_actions([chosen.get(player, 0) for player in (0, 1)])
+            self._state.apply_actions([chosen.get(player, 0) for player in self._players])
         else:
             self._state.apply_action(action)
         self._moves += len(movers)
@@ -274,23 +278,25 @@ class SpielGame(Game):
             return {}
         returns, paid = self._state.returns(), self._paid
         self._paid = returns
-        return {self._seat_of[player]: returns[player] - paid[player] for player in (0, 1)}
+        return {seat: now - before for seat, now, before in zip(self._seat_of, returns, paid, strict=True)}
 
     def _forfeit(self, chosen: Mapping[int, int], unread: Sequence[int]) -> StepResult:
         worst, kind = self._spiel.min_utility(), self._spiel.get_type().utility.name
-        returns = [worst, worst]
-        for player in (0, 1):
-            if player not in unread and kind != "IDENTICAL":
-                sums = kind in ("ZERO_SUM", "CONSTANT_SUM")
-                returns[player] = self._spiel.utility_sum() - worst if sums else self._paid[player]
-        rewards = {self._seat_of[player]: returns[player] - self._paid[player] for player in (0, 1)}
+        returns = [worst] * len(self.seats)
+        others = [] if kind == "IDENTICAL" else [player for player in self._players if player not in unread]
+        for player in others:
+            if kind in ("ZERO_SUM", "CONSTANT_SUM"):
+                returns[player] = (self._spiel.utility_sum() - worst * len(unread)) / len(others)
+            else:
+                returns[player] = self._paid[player]
+        rewards = {self._seat_of[player]: returns[player] - self._paid[player] for player in self._players}
         said = {
             self._seat_of[player]: self.name_of(player, chosen[player]) if player in chosen else "forfeit"
             for player in self._movers
         }
         self._forfeits = tuple(self._seat_of[player] for player in unread)
         self._paid, self._moves = returns, self._moves + len(self._movers)
-        self._movers, self._legal = (), [(), ()]
+        self._movers, self._legal = (), [()] * len(self.seats)
         return StepResult(rewards, said, self._forfeits)
 
     def view(self, seat: str) -> SpielView:
@@ -344,7 +350,9 @@ class SpielGame(Game):
 
     @classmethod
     def metrics(cls, episodes: Sequence[Episode], seats: Sequence[str] | None = None) -> dict[str, float]:
-        """win, draw, loss: shares of episodes, by comparing the two returns. return: mean. invalid: share of answers
-        that were unreadable or illegal. length: mean number of decisions. The same per seat as "seat/name" (the return
-        as return_seat) and per side as "first/name", "second/name" (who was OpenSpiel's player 0 and 1)."""
-        return outcome_metrics(episodes, SEATS, SEATS if seats is None else seats)
+        """win, draw, loss: shares of episodes, by whether the return is above the mean of the others', equal or below.
+        return: mean. invalid: share of answers that were unreadable or illegal. length: mean number of decisions. The
+        same per seat as "seat/name" (the return as return_seat) and per side as "first/name", "second/name", ... (who
+        was OpenSpiel's player 0, 1, ...)."""
+        table = next((episode.seats for episode in episodes if not episode.failed), cls.seats)
+        return outcome_metrics(episodes, table, table if seats is None else seats)

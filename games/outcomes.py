@@ -1,6 +1,6 @@
-"""Metrics of games with two sides that one wins, both share, or neither wins: counted from finished episodes.
+"""Metrics of games that somebody wins, all share, or nobody wins: counted from finished episodes.
 
-An episode's facts must hold `players` (seat -> 0 or 1, its side) and `moves` (decisions taken).
+An episode's facts must hold `players` (seat -> its side, from 0) and `moves` (decisions taken).
 """
 
 from __future__ import annotations
@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from marft.episode import Episode
 
-SIDES = ("first", "second")
+SIDES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 RATES = ("win", "draw", "loss", "return", "invalid")
 
+Play = tuple[str, str, float, float, int, int]
+"""Seat, side, return, how far that is above the others' in sum, unreadable answers, answers."""
 
-def outcome_metrics(episodes: Sequence[Episode], seats: tuple[str, str], chosen: Sequence[str]) -> dict[str, float]:
+
+def outcome_metrics(episodes: Sequence[Episode], seats: Sequence[str], chosen: Sequence[str]) -> dict[str, float]:
     """RATES pooled over the `chosen` seats, then per seat and per side; `length` over the episodes.
 
-    A seat wins where its return is above the other's. Failed episodes are left out; NaN where nothing was observed.
+    A seat wins where its return is above the mean of the others'. Failed episodes are left out; NaN where nothing was
+    observed.
     """
     for seat in chosen:
         if seat not in seats:
             raise ValueError(f"no seat {seat!r}: the seats are {', '.join(seats)}")
-    played: list[tuple[str, str, float, float, int, int]] = []
+    sides = [SIDES[number] if number < len(SIDES) else str(number + 1) for number in range(len(seats))]
+    played: list[Play] = []
     lengths = []
     for episode in episodes:
         if episode.failed:
@@ -32,26 +37,26 @@ def outcome_metrics(episodes: Sequence[Episode], seats: tuple[str, str], chosen:
         returns = episode.returns()
         lengths.append(episode.facts["moves"])
         for seat in chosen:
-            other = seats[1 - seats.index(seat)]
+            ahead = fsum(returns[seat] - returns[other] for other in seats)  # 0 where all are equal, whatever rounds
             flags = [turn.invalid for turn in episode.turns_of(seat)]
-            side = SIDES[episode.facts["players"][seat]]
-            played.append((seat, side, returns[seat], returns[other], sum(flags), len(flags)))
+            side = sides[episode.facts["players"][seat]]
+            played.append((seat, side, returns[seat], ahead, sum(flags), len(flags)))
     result = _rates(played) | {"length": _mean(lengths)}
     for seat in chosen:
         rates = _rates([play for play in played if play[0] == seat])
         result[f"return_{seat}"] = rates.pop("return")
         result |= {f"{seat}/{name}": rate for name, rate in rates.items()}
-    for side in SIDES:
+    for side in sides:
         rates = _rates([play for play in played if play[1] == side])
         result |= {f"{side}/{name}": rate for name, rate in rates.items()}
     return result
 
 
-def _rates(played: Sequence[tuple[str, str, float, float, int, int]]) -> dict[str, float]:
+def _rates(played: Sequence[Play]) -> dict[str, float]:
     values = (
-        _mean([own > other for _, _, own, other, _, _ in played]),
-        _mean([own == other for _, _, own, other, _, _ in played]),
-        _mean([own < other for _, _, own, other, _, _ in played]),
+        _mean([play[3] > 0 for play in played]),
+        _mean([play[3] == 0 for play in played]),
+        _mean([play[3] < 0 for play in played]),
         _mean([play[2] for play in played]),
         _mean([1.0] * sum(play[4] for play in played) + [0.0] * sum(play[5] - play[4] for play in played)),
     )

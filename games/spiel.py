@@ -11,7 +11,7 @@ from typing import Any
 from marft.errors import RecipeError
 
 CHANCE, SIMULTANEOUS = -1, -2
-"""OpenSpiel's numbers for "nobody: chance" and "both at once"; players are 0 and 1."""
+"""OpenSpiel's numbers for "nobody: chance" and "all at once"; players count from 0."""
 
 
 def import_pyspiel(user: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from marft.games.spiel import SIMULTANEOUS, import_pyspiel, load_game
@@ -42,7 +43,7 @@ def state_of(view: SpielView) -> Any:
     actions = iter(view.history)
     for action in actions:
         if state.current_player() == SIMULTANEOUS:
-            state.apply_actions([action, next(actions)])
+            state.apply_actions([action, *islice(actions, state.num_players() - 1)])
         else:
             state.apply_action(action)
     return state

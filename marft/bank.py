@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from marft.config import Adapter
 from marft.errors import ModelError
 from marft.files import replace_folder
-from marft.mixed import mixable, mixed_lora
+from marft.mixed import mixable, mixed_lora, mixed_rows
 from marft.packing import NAME as PACKED
 from marft.packing import Layout, apart, can_pack, close, layout_of
 from marft.seeds import derive
@@ -180,7 +180,7 @@ class AdapterBank:
                 for parameter in self.parameters(name):
                     parameter.requires_grad_(True)
             try:
-                with mixed_lora(self._layers, [(self.names[name], count) for name, count in segments], along=1):
+                with mixed_lora(self._layers, [(self.names[name], count) for name, count in segments]):
                     yield
             finally:
                 self._attend(None)
@@ -189,19 +189,28 @@ class AdapterBank:
                         parameter.requires_grad_(name == self._active)
 
     @contextlib.contextmanager
-    def use_rows(self, rows: Sequence[tuple[str | None, int]]) -> Iterator[None]:
-        """Compute batches in which these adapters (None: the bare base), one after the other, have so many rows each.
+    def use_rows(self, names: Sequence[str | None]) -> Iterator[None]:
+        """Compute batches whose rows are these adapters' (None: the bare base), without gradients.
 
-        Without gradients. Several adapters need `mixes_rows`.
+        Several adapters need `mixes_rows`.
         """
-        if len(rows) == 1:
-            with self.use(rows[0][0]):
+        own: dict[str | None, list[int]] = {}
+        for row, name in enumerate(names):
+            own.setdefault(name, []).append(row)
+        if len(own) == 1:
+            with self.use(names[0]):
                 yield
             return
         with self.lock:
-            segments = [(self.names[name] if name is not None else None, count) for name, count in rows]
-            with mixed_lora(self._layers, segments, along=0):
+            rows = [(self.names[name], self._rows(at)) for name, at in own.items() if name is not None]
+            with mixed_rows(self._layers, rows, len(names)):
                 yield
+
+    def _rows(self, at: Sequence[int]) -> slice | Tensor:
+        """These rows of a batch; neighbours as a slice, which copies nothing."""
+        if at[-1] - at[0] == len(at) - 1:
+            return slice(at[0], at[-1] + 1)
+        return torch.tensor(at, device=self.device)
 
     def mixes(self, names: Sequence[str]) -> bool:
         """Whether rows of these adapters can share a pack: all plain LoRA, below the head; tried out once."""
@@ -238,7 +247,7 @@ class AdapterBank:
                     with self.mixed(list(zip(names, lengths, strict=True))):
                         together = self.hidden(torch.cat(rows)[None], packed=layout_of(apart(lengths), self.device))[0]
                 else:
-                    with self.use_rows([(name, 1) for name in names]):
+                    with self.use_rows(names):
                         together = self.hidden(torch.stack(rows), use_cache=False).flatten(0, 1)
             except ValueError:  # a layer met other tokens
                 return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
-Segments = Sequence[tuple[str | None, int]]
-"""(PEFT's name of an adapter, or None for the bare base; how many tokens or rows it has), in their order."""
+Segments = Sequence[tuple[str, int]]
+"""(PEFT's name of an adapter, how many tokens it has), in the order of the pack."""
+Rows = Sequence[tuple[str, slice | Tensor]]
+"""(PEFT's name of an adapter, which rows of the batch are its)."""
 
 
 def mixable(layers: Sequence[BaseTunerLayer], keys: Sequence[str], head: object) -> bool:
@@ -32,13 +34,23 @@ def mixable(layers: Sequence[BaseTunerLayer], keys: Sequence[str], head: object)
 
 
 @contextlib.contextmanager
-def mixed_lora(layers: Sequence[BaseTunerLayer], segments: Segments, along: int) -> Iterator[None]:
-    """Until its end, forward and backward of the layers are those of the segments' adapters.
+def mixed_lora(layers: Sequence[BaseTunerLayer], segments: Segments) -> Iterator[None]:
+    """Until its end, forward and backward of the layers are those of the segments' adapters."""
+    with _replaced(layers, _forward, segments):
+        yield
 
-    along: 1 where the segments count the tokens of one pack, 0 where they count the rows of a batch.
-    """
+
+@contextlib.contextmanager
+def mixed_rows(layers: Sequence[BaseTunerLayer], rows: Rows, count: int) -> Iterator[None]:
+    """Until its end, batches of `count` rows pass the layers, each row with its adapter or none; without gradients."""
+    with _replaced(layers, _forward_rows, rows, count):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(layers: Sequence[BaseTunerLayer], forward: Callable[..., Tensor], *given: Any) -> Iterator[None]:
     for layer in layers:
-        layer.forward = functools.partial(_forward, layer, segments, along)
+        layer.forward = functools.partial(forward, layer, *given)
     try:
         yield
     finally:
@@ -46,19 +58,31 @@ def mixed_lora(layers: Sequence[BaseTunerLayer], segments: Segments, along: int)
             del layer.forward
 
 
-def _forward(layer: Linear, segments: Segments, along: int, x_RTD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    result = layer.base_layer(x_RTD, *args, **kwargs)
+def _forward(layer: Linear, segments: Segments, x_1TD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    result = layer.base_layer(x_1TD, *args, **kwargs)
     if not any(key in layer.lora_A for key, _ in segments):
         return result
-    counts = [count for _, count in segments]
-    if x_RTD.dim() != 3 or x_RTD.shape[along] != sum(counts) or (along == 1 and len(x_RTD) != 1):
-        raise ValueError(f"a mixed pass of {sum(counts)} {('rows', 'tokens')[along]} met {tuple(x_RTD.shape)}")
+    if x_1TD.dim() != 3 or len(x_1TD) != 1 or x_1TD.shape[1] != sum(count for _, count in segments):
+        raise ValueError(f"a mixed pass of {sum(count for _, count in segments)} tokens met {tuple(x_1TD.shape)}")
     parts = []
-    for (key, _), part in zip(segments, x_RTD.split(counts, along), strict=True):
+    for (key, count), part in zip(segments, x_1TD.split([count for _, count in segments], 1), strict=True):
         if key in layer.lora_A:
-            down, up = layer.lora_A[key], layer.lora_B[key]
-            parts.append(up(down(part.to(down.weight.dtype))) * layer.scaling[key])
+            parts.append(_lora(layer, key, part))
         else:
-            shape = (*part.shape[:2], result.shape[-1])
-            parts.append(torch.zeros(shape, dtype=result.dtype, device=result.device))
-    return (result + torch.cat(parts, along)).to(result.dtype)
+            parts.append(torch.zeros((1, count, result.shape[-1]), dtype=result.dtype, device=result.device))
+    return (result + torch.cat(parts, 1)).to(result.dtype)
+
+
+def _forward_rows(layer: Linear, rows: Rows, count: int, x_BTD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    result = layer.base_layer(x_BTD, *args, **kwargs)
+    if x_BTD.dim() != 3 or len(x_BTD) != count:
+        raise ValueError(f"a mixed pass of {count} rows met {tuple(x_BTD.shape)}")
+    for key, own in rows:
+        if key in layer.lora_A:
+            result[own] = (result[own] + _lora(layer, key, x_BTD[own])).to(result.dtype)
+    return result
+
+
+def _lora(layer: Linear, key: str, x: Tensor) -> Tensor:
+    down, up = layer.lora_A[key], layer.lora_B[key]
+    return up(down(x.to(down.weight.dtype))) * layer.scaling[key]

@@ -26,6 +26,7 @@ from marft.chat import Chat
 from marft.config import Adapter, Recipe
 from marft.credit.advice import warnings_for
 from marft.credit.couplings import needs_of
+from marft.curriculum import told
 from marft.errors import ModelError, RecipeError
 from marft.game import play_scripted
 from marft.games import make_game
@@ -241,6 +242,8 @@ def print_plan(recipe: Recipe, console: Console) -> None:
     if plan.paths > 1:
         table.add_row("paths per tree", f"{plan.paths:,} (rollout.plan {rollout.plan.kind}), counted above")
     table.add_row("episodes in all", f"× {recipe.train.updates:,} updates = {plan.episodes:,}")
+    for stage, said in enumerate(told(recipe)):
+        table.add_row(f"curriculum: stage {stage}", said)
     if not plan.row_tokens:
         table.add_row("tokens", "unknown: the game has no scripted players to measure on")
     for key, view in views_of(recipe).items():

@@ -23,6 +23,7 @@ from marft.credit.columns import RESERVED
 from marft.credit.couplings import Facts, check_couplings
 from marft.credit.locality import not_local
 from marft.credit.presets import algorithm
+from marft.curriculum import check_curriculum
 from marft.errors import RecipeError
 from marft.games import make_game
 from marft.lookup import explain, load_object, nearest
@@ -68,6 +69,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     check_couplings(recipe.algorithm, facts_of(recipe))
     if recipe.rollout.pipeline:
         check_pipeline(recipe)
+    check_curriculum(recipe)
     return recipe
 
 

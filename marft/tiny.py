@@ -31,6 +31,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from marft.chat import Chat
 from marft.config import Recipe, Tiny
+from marft.curriculum import stages_of
 from marft.errors import ModelError
 from marft.files import replace_folder
 from marft.game import Game, Message
@@ -117,14 +118,16 @@ def _texts(data: Any) -> Iterator[str]:
 
 
 def scripted_play(game: Game, settings: Tiny) -> list[Script]:
-    """Both sides of `warmup_episodes` episodes between players drawn at random."""
+    """All sides of `warmup_episodes` episodes between players drawn at random, the stages of a curriculum in turn."""
     if not game.players and not settings.players:
         raise ModelError(f"model: tiny needs scripted players to learn the format of {game.name} from; it has none")
     names = sorted(settings.players or game.players)
     known = {name: load_player(game, name, f"model.tiny.players.{name}") for name in names}
     weights = [settings.players[name] for name in names] if settings.players else None
+    games = stages_of(game) or [game]
     scripts = []
     for number in range(settings.warmup_episodes):
+        game = games[number % len(games)]
         rng = random.Random(derive(settings.seed, "warmup", number))
         drawn = rng.choices(names, weights, k=len(game.seats)) if weights else [rng.choice(names) for _ in game.seats]
         players = {seat: known[name] for seat, name in zip(game.seats, drawn, strict=True)}

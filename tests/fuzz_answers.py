@@ -61,6 +61,7 @@ GAMES = [
     ("rock_paper_scissors", {}),
     ("openspiel", {"game": "breakthrough"}),
     ("openspiel", {"game": "phantom_ttt"}),
+    ("openspiel", {"game": "social_deduction(players=3)"}),
     ("pettingzoo", {"env": "zoo:Nim", "render": "zoo:nim_text"}),
     ("pettingzoo", {"env": "zoo:Echo"}),
     ("bandit", {}),

@@ -38,6 +38,9 @@ COMPLIANT = [
     ("openspiel", {"game": "pig(winscore=15)"}),
     ("openspiel", {"game": "matrix_pd"}),
     ("openspiel", {"game": "goofspiel(num_cards=3,imp_info=True)"}),
+    ("openspiel", {"game": "goofspiel(players=3,num_cards=3)", "invalid": "forfeit"}),
+    ("openspiel", {"game": "kuhn_poker(players=3)", "first": "random", "invalid": "forfeit"}),
+    ("openspiel", {"game": "social_deduction(players=4,max_rounds=2)", "first": "p3"}),
 ]
 
 
@@ -108,7 +111,12 @@ def test_random_play_through_the_text_earns_what_openspiel_pays(name, options):
 
 
 @pytest.mark.parametrize(
-    "text", ["oware", "backgammon", "chess", "phantom_ttt", "liars_dice", "blotto", "hex(board_size=4)"]
+    "text",
+    [
+        *("oware", "backgammon", "chess", "phantom_ttt", "liars_dice", "blotto", "hex(board_size=4)"),
+        *("blotto(players=4)", "chinese_checkers(players=3)", "kuhn_poker(players=4)", "matching_pennies_3p"),
+        *("social_deduction(players=3)", "social_deduction(players=10,imposters=3)"),
+    ],
 )
 def test_the_generic_game_plays_what_openspiel_plays(text):
     game = make_game("openspiel", {"game": text})
@@ -118,7 +126,7 @@ def test_the_generic_game_plays_what_openspiel_plays(text):
         history = iter(game.facts()["history"])
         for action in history:
             if bare.is_simultaneous_node():
-                bare.apply_actions([action, next(history)])
+                bare.apply_actions([action, *(next(history) for _ in game.seats[1:])])
             else:
                 bare.apply_action(action)
         assert bare.is_terminal()
@@ -211,6 +219,7 @@ def contexts(game):
         ("liars_dice", {"dice": 2, "sides": 2}),
         ("goofspiel", {"cards": 3, "hidden_bids": True}),
         ("goofspiel", {"cards": 3}),
+        ("openspiel", {"game": "kuhn_poker(players=3)"}),
     ],
 )
 def test_a_seat_reads_exactly_its_information_state(name, options):

@@ -69,12 +69,12 @@ def test_a_forfeit_costs_the_games_worst_return():
     ("options", "said"),
     [
         ({"game": "no_such_game"}, "cannot load 'no_such_game'"),
-        ({"game": "kuhn_poker(players=3)"}, "has 3 players"),
         ({"game": "kuhn_poker(players=300)"}, "cannot load"),
         ({"game": "2048"}, "has 1 players"),
         ({"game": "bridge_uncontested_bidding"}, "hides its chance"),
         ({"game": ""}, "game.game"),
-        ({"first": "carol"}, "game.first"),
+        ({"first": "carol"}, "game.first: tic_tac_toe has no seat 'carol'; allowed: alice, bob, random"),
+        ({"game": "kuhn_poker(players=3)", "first": "alice"}, "game.first: kuhn_poker(players=3) has no seat 'alice'"),
         ({"invalid": "penalty"}, "game.invalid"),
     ],
 )

@@ -154,6 +154,13 @@ def test_a_frozen_seat_is_measured_as_it_is_frozen(adapters, by_hand, tmp_path):
         ({"team": {"alice": "player", "bob": {"scripted": "cfr"}}}, ["team.bob", "scripted:cfr", "no probabilities"]),
         ({"game": {"name": "kuhn_poker", "invalid": "forfeit"}}, ["game.invalid", "forfeit"]),
         ({"game": "prisoners_dilemma"}, ["prisoners_dilemma", "OpenSpiel"]),
+        (
+            {
+                "game": {"name": "openspiel", "game": "kuhn_poker(players=3)"},
+                "team": {"p1": "player", "p2": "player", "p3": "player"},
+            },
+            ["kuhn_poker(players=3)", "3 seats"],
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused(adapters, tmp_path, changes, words):

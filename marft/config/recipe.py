@@ -47,6 +47,13 @@ class Recipe(Strict):
             for number, policy in enumerate(chosen.choices)
         }
 
+    @property
+    def terms(self) -> list[str]:
+        """What the reward terms are called, in order."""
+        return [
+            one.name or (one.use if number == 0 else f"{one.use}#{number}") for number, one in enumerate(self.rewards)
+        ]
+
     def adapter_of(self, agent: str) -> Adapter:
         return self.agents[agent].adapter or self.adapter
 

@@ -172,10 +172,10 @@ class HFEngine:
             self._check_lengths([requests[number] for number in numbers], sampling)
         completions: list[Completion | None] = [None] * len(requests)
         try:
-            for sampling, numbers, adapters in self._together(batches):
+            for sampling, numbers in self._together(batches):
                 taken: set[int] = set()
                 slots = {number: self._slot(requests[number], number, taken) for number in numbers}
-                numbers.sort(key=lambda number, slots=slots: (adapters[slots[number].adapter], slots[number].number))
+                numbers.sort(key=lambda number, slots=slots: slots[number].number)
                 for start in range(0, len(numbers), self.max_batch):
                     part = numbers[start : start + self.max_batch]
                     done = self._complete_batch(sampling, [requests[n] for n in part], [slots[n] for n in part])
@@ -188,18 +188,15 @@ class HFEngine:
             raise
         return completions
 
-    def _together(
-        self, batches: Mapping[tuple[Sampling, str], list[int]]
-    ) -> Iterator[tuple[Sampling, list[int], dict[str | None, int]]]:
-        """What is computed at once: a sampling setting, the requests' numbers, and the order of their adapters."""
+    def _together(self, batches: Mapping[tuple[Sampling, str], list[int]]) -> Iterator[tuple[Sampling, list[int]]]:
+        """What is computed at once: a sampling setting, and the requests' numbers, policy after policy."""
         for sampling in dict.fromkeys(sampling for sampling, _ in batches):
             own = {policy: numbers for (other, policy), numbers in batches.items() if other == sampling}
-            adapters = {adapter: place for place, adapter in enumerate(map(self._adapter, own))}
-            if len(own) > 1 and self.bank.mixes_rows(list(adapters)):
-                yield sampling, [number for numbers in own.values() for number in numbers], adapters
+            if len(own) > 1 and self.bank.mixes_rows([self._adapter(policy) for policy in own]):
+                yield sampling, list(itertools.chain.from_iterable(own.values()))
             else:
                 for numbers in own.values():
-                    yield sampling, numbers, adapters
+                    yield sampling, numbers
 
     def _adapter(self, policy: str) -> str | None:
         """The bank's name of what a policy speaks with."""
@@ -322,8 +319,7 @@ class HFEngine:
         masks = {kind: attention_mask(positions, length, window) for kind, window in self._windows.items()}
         if self._additive is not None:
             masks = {kind: (~mask).to(self._additive) * torch.finfo(self._additive).min for kind, mask in masks.items()}
-        rows = [(adapter, len(list(own))) for adapter, own in itertools.groupby(slot.adapter for slot in slots)]
-        with self.bank.use_rows(rows):
+        with self.bank.use_rows([slot.adapter for slot in slots]):
             hidden = self.bank.hidden(
                 torch.from_numpy(ids).to(device),
                 position_ids=positions,

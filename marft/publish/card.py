@@ -12,6 +12,7 @@ from marft.config import Recipe
 from marft.eval.results import Measure, Results
 from marft.report.names import name_of
 from marft.report.runs import Run, algorithm_summary
+from marft.serve.command import RANKS
 
 MOST = 6
 """Columns of the table."""
@@ -38,6 +39,7 @@ def card_of(
         pipeline_tag="text-generation",
         tags=["marft", "lora", "multi-agent", "reinforcement-learning", f"game:{team['game']['name']}"],
     )
+    largest = max(recipe.adapter_of(agent).rank for agent in recipe.agents)
     environment = Environment(
         loader=PackageLoader("marft.publish", ""), undefined=StrictUndefined, keep_trailing_newline=True
     )
@@ -48,7 +50,7 @@ def card_of(
         results=_table(results, run) if results is not None else None,
         base=f"FOLDER/{base['name']}" if base["included"] else base["name"],
         folder="FOLDER",
-        rank=max(recipe.adapter_of(agent).rank for agent in recipe.agents),
+        rank=next((rank for rank in RANKS if rank >= largest), None),  # vLLM serves no other ones
         merged=merged,
         curves=curves,
         tiny=base["included"] and recipe.model.name == "base",

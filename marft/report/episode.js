@@ -126,7 +126,7 @@
     for (let step = 0; step <= last; step++) {
       const turns = numbered.get(step) || [], rewards = episode.rewards[step] || [];
       if (!turns.length && rewards.every((value) => !value)) continue;
-      const title = `Step ${step}` + (rewards.length ? ` — reward: ${each(episode, rewards)}` : "");
+      const title = `Step ${step}` + (rewards.some((value) => value !== null) ? ` — reward: ${each(episode, rewards)}` : "");
       made.push(element("div", "step", element("h4", "", title),
         element("div", "turns", ...turns.map(([one, number]) => turn(episode, one, number)))));
     }

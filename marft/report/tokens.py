@@ -103,15 +103,15 @@ def token_turns(
         found[number] = {
             "heard": [texts(words.word(turn.agent, token)) for token in heard],
             "said": [texts(words.word(turn.agent, token)) for token in said],
-            "engine": _cut(engine, 5),
-            "gap": _cut([ours - theirs for ours, theirs in zip(record.logprobs, engine, strict=False)], 3),
-            "advantage": _cut(record.advantage[: len(said)], 5),
+            "engine": _digits(engine, 5),
+            "gap": _digits([ours - theirs for ours, theirs in zip(record.logprobs, engine, strict=False)], 3),
+            "advantage": _digits(record.advantage[: len(said)], 5),
             "before": len(turn.prompt_ids) - len(heard),
             "after": len(turn.completion_ids) - len(said),
         }
     return found
 
 
-def _cut(values: Sequence[float], digits: int) -> list[float]:
+def _digits(values: Sequence[float], digits: int) -> list[float]:
     """With so many significant digits."""
     return [float(f"{value:.{digits}g}") for value in values]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -88,15 +89,17 @@ def make_server(live: Live, port: int) -> ThreadingHTTPServer:
                 return self._answer(HTTPStatus.FORBIDDEN, "this page is served to this machine alone")
             path = self.path.partition("?")[0]
             try:
-                if path == "/":
-                    return self._answer(HTTPStatus.OK, live.page(), "text/html")
-                if path == "/state":
-                    return self._answer(HTTPStatus.OK, live.state())
-                if path.startswith("/pieces/") and (found := live.piece(path.removeprefix("/pieces/"))) is not None:
-                    return self._answer(HTTPStatus.OK, found)
+                text = self._text(path)
             except (MarftError, OSError) as error:  # a run may be removed or damaged while it is watched
                 return self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-            return self._answer(HTTPStatus.NOT_FOUND, "nothing here")
+            if text is None:
+                return self._answer(HTTPStatus.NOT_FOUND, "nothing here")
+            return self._answer(HTTPStatus.OK, text, "text/html" if path == "/" else "text/plain")
+
+        def _text(self, path: str) -> str | None:
+            if path == "/":
+                return live.page()
+            return live.state() if path == "/state" else live.piece(path.removeprefix("/pieces/"))
 
         def _answer(self, status: HTTPStatus, text: str, kind: str = "text/plain") -> None:
             body = text.encode()
@@ -120,8 +123,6 @@ def make_server(live: Live, port: int) -> ThreadingHTTPServer:
 
         def handle_error(self, request: object, client_address: object) -> None:
             """A page that was closed while it was answered is no error worth a traceback."""
-            import sys
-
             if not isinstance(sys.exception(), ConnectionError | TimeoutError):
                 super().handle_error(request, client_address)
 

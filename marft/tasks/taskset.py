@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
@@ -33,11 +33,13 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Different questions of one split. repeated: rows left out because their question stood there already."""
+    """Different questions of one split. repeated: rows left out because their question stood there already. questions:
+    as `same_question` writes them, before any template."""
 
     source: str
     tasks: tuple[Task, ...]
     repeated: int = 0
+    questions: frozenset[str] = frozenset()
 
     def draw(self, seed: int) -> Task:
         """One task, the same for the same seed."""
@@ -66,27 +68,36 @@ def draws(options: TaskOptions) -> int:
     return DRAWS if options.size is None else ceil(2 * options.size / share)
 
 
-def gather(options: TaskOptions, rows: Iterable[Task], endless: bool, by_hash: bool = True) -> TaskSet:
+def gather(
+    options: TaskOptions,
+    rows: Iterable[Task],
+    endless: bool,
+    by_hash: bool = True,
+    without: Set[str] = frozenset(),
+) -> TaskSet:
     """The set that the options want of these rows; RecipeError where they hold too few different questions.
 
-    endless: rows are drawn, and could go on for ever. by_hash: rows of the other split are among them.
+    endless: rows are drawn, and could go on for ever. by_hash: rows of the other split are among them. without:
+    questions that are left out, as `same_question` writes them.
     """
     wanted, kept, repeated, drawn, found = options.size, {}, 0, 0, 0
     for row in rows:
         drawn += 1
         if not by_hash or split_of(row.question, options.test_share) == options.split:
             key = same_question(row.question)
-            repeated += key in kept
-            found = found if key in kept else drawn
-            kept.setdefault(key, row)
+            if key in kept or key in without:
+                repeated += 1
+            else:
+                kept[key], found = row, drawn
         if len(kept) == wanted or (endless and (drawn - found > PATIENCE or (wanted is None and drawn == DRAWS))):
             break
     if len(kept) < (wanted or 1):
+        new = " that no earlier stage or test file asks" if without else ""
         raise RecipeError(
-            f"task.size: {options.source} has only {len(kept)} different questions in its {options.split} split among "
-            f"{drawn}, not {wanted or 1}; lower task.size, or change task.options or task.test_share"
+            f"task.size: {options.source} has only {len(kept)} different questions{new} in its {options.split} split "
+            f"among {drawn}, not {wanted or 1}; lower task.size, or change task.options or task.test_share"
         )
-    return TaskSet(options.source, tuple(_prompted(kept.values(), options)), repeated)
+    return TaskSet(options.source, tuple(_prompted(kept.values(), options)), repeated, frozenset(kept))
 
 
 def _prompted(tasks: Iterable[Task], options: TaskOptions) -> Iterator[Task]:

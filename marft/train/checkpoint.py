@@ -33,13 +33,15 @@ from marft.train.optimizer import Learner
 @dataclass
 class Progress:
     """Where a run stands. update: the next one to make. credit: what credit blocks remember between updates. source:
-    what the source of episodes has to know."""
+    what the source of episodes has to know. curriculum: which stage it has come to, and what counts towards the next.
+    """
 
     update: int = 0
     episodes: int = 0
     tokens: int = 0
     credit: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
+    curriculum: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(

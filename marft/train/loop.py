@@ -25,6 +25,7 @@ from accelerate.utils import LoggerType, set_seed
 from marft.banks import make_scorer
 from marft.config import Recipe
 from marft.credit.advice import warnings_for
+from marft.curriculum import Curriculum, curriculum_of
 from marft.engines.base import Trained
 from marft.engines.make import make_engine
 from marft.engines.remote import judges_of
@@ -37,7 +38,7 @@ from marft.recipe import facts_of
 from marft.rewards import services_of
 from marft.seeds import derive
 from marft.store import write_parquet, write_tokens
-from marft.team import add_frozen, make_remote, make_rollout
+from marft.team import add_frozen, game_maker, make_remote, make_rollout
 from marft.train.asking import Asking
 from marft.train.asynchronous import Asynchronous
 from marft.train.checkpoint import Progress, latest_checkpoint, load_checkpoint, prune_checkpoints, save_checkpoint
@@ -117,6 +118,7 @@ class Trainer:
         self.engine: Trained | None = None
         if replay is None:
             self.engine = make_engine(recipe, self.base, self.bank, folder.path, workers)
+        self.curriculum: Curriculum | None = None
         self.source = self._source(replay)
         self.rewards = terms_of(recipe)
         self.learning = Learning(recipe, self.bank, self.base.chat, self.learners, workers)
@@ -157,6 +159,8 @@ class Trainer:
         """One update: returns its line of metrics."""
         clock = Clock()
         update = self.progress.update
+        if self.curriculum is not None:
+            self.rollout.make_game = game_maker(self.curriculum.game)
         with clock("rollout"):
             self.past.follow(self.learners, write=self.workers.main, keep=self.source.in_use())
         pieces = self.recipe.rollout.pipeline and self.engine is not None
@@ -177,6 +181,10 @@ class Trainer:
             )
         if self.workers.main:
             self._warn(warnings_for(self.recipe.algorithm, lesson.table, lesson.advantage))
+        if self.curriculum is not None:
+            metrics["curriculum/stage"] = float(self.curriculum.stage)
+            self.curriculum.note(metrics)
+            self.progress.curriculum = self.curriculum.state()
         self.progress.update += 1
         self.progress.episodes += self.recipe.rollout.groups * self.recipe.rollout.group_size
         self.progress.tokens += int(sum(report["trained"] for report in lesson.reports.values()))
@@ -298,6 +306,8 @@ class Trainer:
                     learner.optimizer.adopt()
             self.learning.refresh_anchors()
         self.source.restore(self.progress.update, self.progress.source)
+        if self.curriculum is not None:
+            self.curriculum.restore(self.progress.curriculum)
         self.spending.go_on()
         if self.workers.main:
             self.folder.keep_until(self.progress.update)
@@ -315,11 +325,12 @@ class Trainer:
             remote = make_remote(judges_of(recipe))
             self.spending, self.asking = Spending(remote, self.folder.spending, self.workers), Asking(remote)
             return Replay(recipe, replay, self.workers)
-        rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
-        self.asking = Asking(rollout.remote)
-        self.spending = Spending(rollout.remote, self.folder.spending, self.workers)
+        self.curriculum = curriculum_of(recipe)
+        self.rollout = make_rollout(recipe, self.base.chat, self.bank, self.engine)
+        self.asking = Asking(self.rollout.remote)
+        self.spending = Spending(self.rollout.remote, self.folder.spending, self.workers)
         meanwhile = recipe.rollout.max_staleness or recipe.rollout.pipeline
-        return (Asynchronous if meanwhile else Synchronous)(recipe, rollout, self.workers)
+        return (Asynchronous if meanwhile else Synchronous)(recipe, self.rollout, self.workers)
 
     def _start_trackers(self) -> None:
         if not self.recipe.trackers:

@@ -46,8 +46,8 @@ class Term(NamedTuple):
 def terms_of(recipe: Recipe) -> dict[str, Term]:
     """The recipe's rewards, loaded, under the names of their terms."""
     terms = {}
-    for number, reward in enumerate(recipe.rewards):
-        key, name = f"rewards[{number}]", reward.name or (reward.use if number == 0 else f"{reward.use}#{number}")
+    for number, (name, reward) in enumerate(zip(recipe.terms, recipe.rewards, strict=True)):
+        key = f"rewards[{number}]"
         function = load_reward(reward.use, reward.options, key, process=reward.process, deadline=reward.deadline)
         own = reward.use not in REWARDS and not reward.process  # the others look to their deadlines themselves
         terms[name] = Term(function, reward.weight, reward.on_error, reward.deadline if own else None, key)
