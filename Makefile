@@ -45,7 +45,7 @@ bench: $(STAMP)
 	$(RUN) benchmarks/run.py
 
 docs: $(STAMP)
-	$(RUN) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 # vLLM pins its own transformers, and the torchvision it asks for breaks a CPU torch: it lives apart, where marft finds it.
 VLLM := $(VENV)-vllm

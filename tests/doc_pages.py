@@ -86,4 +86,4 @@ def marft_words(words: list[str]) -> list[str] | None:
 def runnable(text: str) -> str:
     """The text as this environment can run it: commands by name, without the lines that set a machine up."""
     lines = text.replace("\\\n", " ").replace(".venv/bin/", "").splitlines()
-    return "\n".join(line for line in lines if not line.startswith(NOT_RUN))
+    return "\n".join(line for line in lines if line.split(" ")[0] not in NOT_RUN)
