@@ -202,10 +202,9 @@ LIBRARIES: dict[str, Callable[[Job, Path], Update]] = {
 }
 
 
-def main(name: str, job: Job, model: Path, warm: bool) -> None:
+def main(name: str, job: Job, model: Path) -> None:
     update = LIBRARIES[name](job, model)
-    if warm:
-        update()
+    update()
     print("ready", flush=True)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -215,4 +214,4 @@ def main(name: str, job: Job, model: Path, warm: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Job(**json.loads(sys.argv[2])), Path(sys.argv[3]), sys.argv[4] == "warm")
+    main(sys.argv[1], Job(**json.loads(sys.argv[2])), Path(sys.argv[3]))
