@@ -16,8 +16,8 @@ _largest = 0
 def fit_threads(model: torch.nn.Module) -> None:
     """One thread as long as all bases of this process are small; OMP_NUM_THREADS, where it is set, decides.
 
-    A second thread gains next to nothing at such sizes, and on a machine that is busy otherwise, threads that wait for
-    each other at every operation take ten times as long as one.
+    A second thread makes such sizes half as fast again at best, and on a machine that is busy otherwise, threads that
+    wait for each other at every operation take ten times as long as one.
     """
     global _largest
     if "OMP_NUM_THREADS" in os.environ:
