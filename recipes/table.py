@@ -247,8 +247,9 @@ def tabulate(rows: Sequence[tuple[str, Expected, Result]], seeds: int, bare: Seq
     """The table, with a line above it that says how much of it there is."""
     done = sum(found.missing is None and len(found.after) >= seeds for _, _, found in rows)
     partly = "" if done == len(rows) else f" **Not complete: {done} of {len(rows)} rows are done.**"
+    drawn = f"Medians of {seeds} seeds (smallest to largest)" if seeds > 1 else "One seed"
     lines = [
-        f"Medians of {seeds} seeds (smallest to largest), on {machine()}.{partly}",
+        f"{drawn}, on {machine()}.{partly}",
         "",
         "| recipe | game | algorithm | metric | bar | after warm-up → training | seconds: base, a seed | source |",
         "|---|---|---|---|---|---|---|---|",
