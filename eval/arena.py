@@ -123,9 +123,7 @@ def play(
 
     for shard in missing:
         rollout = cast.rollout([schedule.matches[group] for group, _, _ in shard.parts], ended)
-        plans = [
-            plan for group, start, stop in shard.parts for plan in schedule.plans(group, evaluation.seed)[start:stop]
-        ]
+        plans = [plan for part in shard.parts for plan in schedule.plans(part[0], evaluation.seed, *part[1:])]
         folder.add(shard, asyncio.run(rollout.play(plans)))
     for pair in exact:
         write_text(folder.exact(pair.group), json.dumps({"nash_conv": cast.nash_conv(pair)}) + "\n")
@@ -153,5 +151,4 @@ def _check_endpoints(teams: Sequence[Team], schedule: Schedule) -> None:
     """Two teams may not mean different endpoints by one name, and every key must be there."""
     from marft.eval.cast import remotes_of
 
-    asked = {policy for match in schedule.matches for table in match.tables for policy in table.values()}
-    check_keys(remotes_of(teams, asked))
+    check_keys(remotes_of(teams, schedule.policies))

@@ -15,7 +15,6 @@ from marft.config import Recipe, Remote, Sampling
 from marft.engines.base import Completion, Request
 from marft.engines.by_base import EngineByBase
 from marft.engines.hf import FROZEN, HFEngine
-from marft.engines.remote import check_keys
 from marft.engines.route import REMOTE, SCRIPTED
 from marft.engines.scripted import ScriptedEngine
 from marft.episode import Episode
@@ -51,14 +50,12 @@ class Sampled:
 
 
 class Cast:
-    """Who sits in the seats of a schedule. RecipeError at once where a key is missing or two endpoints share a name."""
+    """Who sits in the seats of a schedule. RecipeError at once where two endpoints share a name."""
 
     def __init__(self, teams: Sequence[Team], schedule: Schedule, seed: int) -> None:
         self.schedule, self.seed = schedule, seed
-        asked = {policy for match in schedule.matches for table in match.tables for policy in table.values()}
-        remotes = remotes_of(teams, asked)
-        check_keys(remotes)
-        self.remote = make_remote(remotes)
+        asked = schedule.policies
+        self.remote = make_remote(remotes_of(teams, asked))
         self.homes: dict[str, tuple[str, str]] = {}
         self.bases = Bases({}, self._home)
         self.banks = Banks({}, self._home)
@@ -138,10 +135,9 @@ class Cast:
         return measure_exactly(game, TextPolicy(scorer, self.bases.chat, table)).nash_conv
 
     def _players(self, game: Game, matches: Sequence[Match]) -> dict[str, Player]:
-        asked = {policy for match in matches for table in match.tables for policy in table.values()}
         return {
             name: load_player(game, name.removeprefix(SCRIPTED), "--against")
-            for name in asked
+            for name in set[str]().union(*(match.policies for match in matches))
             if name.startswith(SCRIPTED)
         }
 

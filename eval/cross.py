@@ -39,8 +39,8 @@ def ratings_of(measured: Sequence[Measured], resamples: int, seed: int) -> dict[
     players = list(dict.fromkeys(one.pair.team for one in met))
     if len(players) < 2:
         return {}
-    ratings = {"bradley_terry": _bradley_terry(met, players, resamples, seed)}
-    once = list({(one.pair.group): one for one in met}.values())  # a shared match counts once
+    once = list({one.pair.group: one for one in met}.values())  # a shared match counts once
+    ratings = {"bradley_terry": _bradley_terry(once, players, resamples, seed)}
     if find_spec("openskill") is not None:
         games = [{one.pair.team: own, one.pair.opponent: theirs} for one in once for own, theirs in one.earned]
         skill = plackett_luce(games)
@@ -57,9 +57,8 @@ def _within(mean: float, deviation: float) -> dict[str, float]:
     return {"mean": mean, "low": mean - SPREAD * deviation, "high": mean + SPREAD * deviation}
 
 
-def _bradley_terry(met: Sequence[Measured], players: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+def _bradley_terry(once: Sequence[Measured], players: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
     place = {name: number for number, name in enumerate(players)}
-    once = list({one.pair.group: one for one in met}.values())
     # counts[pair, instance]: won, drawn, lost by the pair's team
     tables = []
     for one in once:

@@ -41,6 +41,10 @@ class Match:
     def episodes(self) -> int:
         return len(self.tables) * self.seeds * self.instances
 
+    @property
+    def policies(self) -> set[str]:
+        return {policy for table in self.tables for policy in table.values()}
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -64,12 +68,18 @@ class Schedule:
     matches: tuple[Match, ...]
     pairs: tuple[Pair, ...]
 
-    def plans(self, group: int, seed: int) -> list[Plan]:
-        """The episodes of a match. Instances are the same in all of them."""
+    @property
+    def policies(self) -> set[str]:
+        """All that sit in any seat."""
+        return {policy for match in self.matches for policy in match.policies}
+
+    def plans(self, group: int, seed: int, start: int, stop: int) -> list[Plan]:
+        """The episodes `start` to `stop` (not included) of a match. Instances are the same in all matches."""
         match = self.matches[group]
+        each = match.seeds * match.instances
         return [
-            Plan(group, index, derive(seed, "eval-instance", index % match.instances), table, update=0)
-            for index, table in enumerate(table for table in match.tables for _ in range(match.seeds * match.instances))
+            Plan(group, index, derive(seed, "eval-instance", index % match.instances), match.tables[index // each], 0)
+            for index in range(start, stop)
         ]
 
     def to_dict(self) -> dict[str, Any]:

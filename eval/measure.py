@@ -17,7 +17,7 @@ import numpy as np
 from marft.episode import Episode
 from marft.eval.intervals import rate
 from marft.eval.matches import Match, Pair
-from marft.eval.stats import Numbers, measure_of, resampled
+from marft.eval.stats import Numbers, measures_of, resampled
 from marft.game import of_a_seat
 from marft.games import find_game
 
@@ -27,7 +27,7 @@ Way = tuple[tuple[str, ...], list[list[Episode]]]
 
 @dataclass
 class Measured:
-    """A pair's numbers. exact: those with intervals of their own. beaten: (what the team's seats earned, the others')
+    """A pair's numbers. exact: those with intervals of their own. earned: (what the team's seats earned, the others')
     of each episode."""
 
     pair: Pair
@@ -39,9 +39,7 @@ class Measured:
 
     def metrics(self) -> dict[str, dict[str, float | None]]:
         """Each metric as results.json has it."""
-        return {
-            key: measure_of(value, [one.get(key, math.nan) for one in self.draws]) for key, value in self.whole.items()
-        } | self.exact
+        return measures_of(self.whole, self.draws) | self.exact
 
 
 def table_metrics(game: Any, seats: Sequence[str], rows: Sequence[Episode]) -> Numbers:

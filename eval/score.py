@@ -9,11 +9,12 @@ from typing import Any
 from marft.episode import Episode
 from marft.errors import RunFolderError
 from marft.eval.cross import matrix_of, ratings_of
+from marft.eval.evaluation import Entry
 from marft.eval.folder import EvalFolder
 from marft.eval.matches import Match, Pair, Schedule
 from marft.eval.measure import Measured, attacked, measure, ways_of
 from marft.eval.results import SCHEMA, write_results
-from marft.eval.summaries import entries_of, summary_of
+from marft.eval.summaries import summary_of
 from marft.eval.votes import look_at_answers, look_at_votes
 from marft.seeds import derive
 
@@ -25,7 +26,8 @@ def score(folder: EvalFolder, resamples: int | None = None) -> dict[str, Any]:
     """Compute and write results.json. resamples: in the place of the stored number."""
     plan = folder.plan()
     settings = plan["settings"] | ({"resamples": resamples} if resamples is not None else {})
-    schedule, entries = Schedule.from_dict(plan["schedule"]), list(entries_of(plan["entries"]))
+    schedule = Schedule.from_dict(plan["schedule"])
+    entries = [Entry.model_validate(one) for one in plan["entries"]]
     seed, summary = derive(settings["seed"], "bootstrap"), plan["summary"]
     of_group: dict[int, list[int]] = {}
     for number, pair in enumerate(schedule.pairs):

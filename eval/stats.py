@@ -98,9 +98,13 @@ def measure_of(value: float, drawn: Sequence[float], level: float = 0.95) -> dic
     return {"mean": value, "low": low, "high": high}
 
 
+def measures_of(whole: Numbers, draws: Sequence[Numbers], level: float = 0.95) -> dict[str, dict[str, float | None]]:
+    """Each number with the interval of what the draws made of it."""
+    return {key: measure_of(value, [one.get(key, math.nan) for one in draws], level) for key, value in whole.items()}
+
+
 def interval(
     statistic: Statistic, instances: int, resamples: int, seed: int, level: float = 0.95
 ) -> dict[str, dict[str, float | None]]:
     """Each named number of `statistic` with its interval."""
-    whole, draws = resampled(statistic, instances, resamples, seed)
-    return {key: measure_of(value, [one.get(key, math.nan) for one in draws], level) for key, value in whole.items()}
+    return measures_of(*resampled(statistic, instances, resamples, seed), level)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from marft.eval.evaluation import Entry
 from marft.eval.measure import Measured
-from marft.eval.stats import Numbers, measure_of
+from marft.eval.stats import Numbers, measures_of
 
 Look = Callable[[Measured, str], float]
 """A pair's metric, on all instances or on one resample; NaN where it has none."""
@@ -39,9 +39,7 @@ def summary_of(kind: str | None, measured: Sequence[Measured], entries: Sequence
             headlines(own, entries, lambda one, key, number=number: one.draws[number].get(key, math.nan))
             for number in range(count)
         ]
-        found[team] = {
-            key: measure_of(value, [one.get(key, math.nan) for one in draws]) for key, value in whole.items()
-        }
+        found[team] = measures_of(whole, draws)
         if kind == "safety":
             found[team] |= _rates(own)
     return found
@@ -69,7 +67,7 @@ def social(own: Sequence[Measured], entries: Sequence[Entry], look: Look) -> Num
             continue
         kind, greedy, among = ends
         if alone is not None:
-            found["efficiency"].append(_scaled(alone, greedy, kind, "joint_return", look))
+            found["efficiency"].append(_between(*(look(one, "joint_return") for one in (alone, greedy, kind))))
         against = mine.get(str(entry.greedy))
         if against is not None:
             low, high = look(among, "return"), look(greedy, "return")
@@ -160,10 +158,6 @@ def _by_entry(own: Sequence[Measured]) -> Mapping[int, list[Measured]]:
     return found
 
 
-def _scaled(one: Measured, zero: Measured, unit: Measured, metric: str, look: Look) -> float:
-    return _between(look(one, metric), look(zero, metric), look(unit, metric))
-
-
 def _between(value: float, low: float, high: float) -> float:
     """Where it lies on the way from low to high; NaN where there is no such way."""
     return (value - low) / (high - low) if high > low else math.nan
@@ -182,8 +176,3 @@ SUMMARIES: dict[str, Headlines] = {
     "cross_play": cross_play,
     "safety": safety,
 }
-
-
-def entries_of(data: Sequence[Mapping[str, Any]]) -> Iterator[Entry]:
-    """The suite's entries as plan.json has them."""
-    return (Entry.model_validate(one) for one in data)

@@ -1,8 +1,8 @@
 """Several agents' rows in one pass: the base's matrices see all tokens at once, each adapter only its own.
 
-PEFT's layers compute one adapter for a whole batch. While `mixed_lora` is open they compute, of a pack whose tokens (or
-a batch whose rows) lie agent by agent, each agent's part with that agent's LoRA; gradients reach all of them in one
-backward pass.
+PEFT's layers compute one adapter for a whole batch. While `mixed_lora` is open they compute, of a pack whose tokens lie
+agent by agent, each agent's part with that agent's LoRA; gradients reach all of them in one backward pass. While
+`mixed_rows` is open they do so for a batch whose rows lie in any order, without gradients.
 """
 
 from __future__ import annotations

@@ -148,8 +148,7 @@ def _play(recipe: Recipe, rows: Rows | None, per_update: int, batch: Batch) -> P
     """What the in-process engine has in hand when every episode of an update is under way."""
     if recipe.engine.kind != "hf":
         return None
-    policies = Counter(seat.own.agent or str(seat.own) for seat in recipe.team.values() if seat.own.by_model)
-    most = policies.total() * per_update
+    most = sum(seat.own.by_model for seat in recipe.team.values()) * per_update
     length, fed = (rows.longest, rows.heard) if rows else (batch.longest, batch.longest // 2)
     return Play(most, length, min(most, recipe.engine.max_batch), fed)
 

@@ -144,15 +144,7 @@ def interval_chart(
             y += row
         y += gap
         drawn.append(tag("line", class_="grid", x1=6.0, x2=RIGHT, y1=y - gap / 2, y2=y - gap / 2))
-    svg = tag(
-        "svg",
-        *axis_x(marks, x, top, bottom, grid=True),
-        *drawn,
-        class_="chart",
-        viewBox=f"0 0 {WIDTH:g} {bottom + 26:g}",
-        role="img",
-        aria_label=f"{title}. The numbers are in the table.",
-    )
+    svg = _rows_svg(title, [*axis_x(marks, x, top, bottom, grid=True), *drawn], bottom + 26)
     labels = dict.fromkeys((one.label, one.hue) for one in members)
     return Figure(title, caption, svg, [(label, f"fill c{hue % 8}") for label, hue in labels])
 
@@ -173,16 +165,14 @@ def bar_chart(title: str, caption: str, bars: Sequence[tuple[str, Sequence[float
             words = tag("title", f"{name}, {parts[part]}: {number(value)} s")
             drawn.append(tag("rect", words, class_=f"part p{part % 6}", **box))
             reached += value
-    svg = tag(
-        "svg",
-        *axis_x(marks, x, top, bottom, grid=True),
-        *drawn,
-        class_="chart",
-        viewBox=f"0 0 {WIDTH:g} {bottom + 24:g}",
-        role="img",
-        aria_label=f"{title}. The numbers are in the table.",
-    )
+    svg = _rows_svg(title, [*axis_x(marks, x, top, bottom, grid=True), *drawn], bottom + 24)
     return Figure(title, caption, svg, [(name, f"part p{place % 6}") for place, name in enumerate(parts)])
+
+
+def _rows_svg(title: str, drawn: Sequence[Markup], height: float) -> Markup:
+    """A chart of rows, whose numbers a table beside it has for those who cannot see it."""
+    view, words = f"0 0 {WIDTH:g} {height:g}", f"{title}. The numbers are in the table."
+    return tag("svg", *drawn, class_="chart", viewBox=view, role="img", aria_label=words)
 
 
 def _binned(series: Series, size: int) -> Series:
